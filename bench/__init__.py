@@ -1,0 +1,1 @@
+"""Measurements: netd beside a real Docker engine, on one machine, in one run."""

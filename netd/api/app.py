@@ -1,0 +1,120 @@
+"""The API as one HTTP server: finds the handler, shields what must not stop half-way, turns errors into answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from typing import cast
+
+from aiohttp import web
+
+from drivers.spec import DriverError, InvalidOption, OptionConflict
+from kvstore.contract import StoreError, StoreUnavailable
+from netd.api import containers, execs, extras, images, networks, refused, streams, system, versions, volumes
+from netd.api.call import Call, failure
+from netd.api.connection import Connection
+from netd.api.routing import Route, Router
+from netd.api.services import Services
+from netd.errors import NetdError
+
+__all__ = ["Api", "Services", "make_app"]
+
+log = logging.getLogger(__name__)
+
+_HEAD_LIMIT = 16 * 1024  # bytes of one header field; Docker's server takes more, but nobody sends it
+_STOP_SECONDS = 10  # how long a stopping daemon waits for calls under way
+
+_ROUTES = (
+    *system.ROUTES,
+    *networks.ROUTES,
+    *containers.ROUTES,
+    *streams.ROUTES,
+    *execs.ROUTES,
+    *images.ROUTES,
+    *volumes.ROUTES,
+    *extras.ROUTES,
+    *refused.ROUTES,
+)
+
+
+def make_app(services: Services) -> Api:
+    """The protocol factory of the listeners; to be called in the running event loop."""
+    return Api(services)
+
+
+class Api(web.Server):
+    """One HTTP server over one daemon's services; every accepted connection gets a `Connection`."""
+
+    def __init__(self, services: Services) -> None:
+        super().__init__(
+            self._handle,
+            handler_cancellation=True,
+            access_log=None,
+            max_line_size=_HEAD_LIMIT,
+            max_field_size=_HEAD_LIMIT,
+            auto_decompress=False,
+        )
+        self._services = services
+        self._router = Router(_ROUTES)
+        self._streaming: set[asyncio.Task[object]] = set()
+
+    def __call__(self) -> Connection:
+        return Connection(self, loop=asyncio.get_running_loop(), **self._kwargs)
+
+    async def close(self) -> None:
+        """End the streams, wait for the calls under way, close the connections."""
+        for task in self._streaming:
+            task.cancel()
+        self.pre_shutdown()
+        await self.shutdown(_STOP_SECONDS)
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        version, path = versions.split(request.path)
+        found = self._router.find(request.method, path)
+        if found is None:
+            return failure(404, "page not found")
+        route, parameters = found
+        answer = self._answer(request, route, version, parameters)
+        if route.streaming:
+            return await self._stream(request, answer)
+        if request.method in ("GET", "HEAD"):
+            return await answer
+        return await asyncio.shield(asyncio.ensure_future(answer))
+
+    async def _stream(self, request: web.BaseRequest, answer: Awaitable[web.StreamResponse]) -> web.StreamResponse:
+        task = cast("asyncio.Task[object]", asyncio.current_task())
+        self._streaming.add(task)
+        try:
+            response = await answer
+        finally:
+            self._streaming.discard(task)
+        if cast(Connection, request.protocol).holding:
+            response.force_close()  # what came behind a refused hijack is no request
+        return response
+
+    async def _answer(
+        self, request: web.BaseRequest, route: Route, version: str, parameters: tuple[str, ...]
+    ) -> web.StreamResponse:
+        try:
+            return await route.handler(Call(request, self._services, versions.accept(version)), *parameters)
+        except NetdError as error:
+            return failure(error.status, str(error))
+        except StoreUnavailable as error:
+            return failure(503, f"the store cannot be reached now, try again later: {error}")
+        except InvalidOption as error:
+            return failure(400, str(error))
+        except OptionConflict as error:
+            return failure(403, str(error))
+        except (DriverError, StoreError) as error:
+            log.error("%s %s failed: %s", request.method, request.path, error)
+            return failure(500, str(error))
+        except web.HTTPRequestEntityTooLarge as error:
+            return failure(413, f"the request body is too large: {error.text}")
+        except web.RequestPayloadError as error:
+            return failure(400, f"the request body cannot be read: {error}")
+        except ConnectionError:
+            raise  # the client has gone: there is nobody to answer
+        except Exception as error:
+            log.exception("%s %s failed", request.method, request.path)
+            return failure(500, f"{type(error).__name__}: {error}")

@@ -1,0 +1,376 @@
+"""Between containers and networks: what a container's network settings mean, when it starts and while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from netd import hostsfile, legacy_links
+from netd.container_request import extra_hosts
+from netd.endpoint_settings import check_connectable, configured, dns_names, hostname, static_addresses
+from netd.endpoints import IFACE_PREFIX, check_network_accepts, check_settings, make_endpoint
+from netd.errors import Conflict, Forbidden, InvalidParameter, NetdError, NotFound
+from netd.etcfiles import EtcFiles, resolv_conf_text
+from netd.events import EventBus
+from netd.model import (
+    Container,
+    EndpointSettings,
+    NetworkConnect,
+    NetworkDisconnect,
+    PortBinding,
+)
+from netd.names import Names
+from netd.networks import LiveNetwork, Member, NetworkManager
+from netd.publishing import Publisher
+from netd.sandbox import Endpoint, Published, Sandbox
+from netd.sandboxes import SandboxManager
+
+_BINDING = "com.docker.network.bridge.host_binding_ipv4"
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a container's process needs to know of its network: names, namespace, files to mount."""
+
+    hostname: str
+    domainname: str
+    netns: str
+    files: Mapping[str, Path]
+
+
+class Attachments:
+    """Which container is on which network, as configured and as it is."""
+
+    def __init__(
+        self,
+        networks: NetworkManager,
+        sandboxes: SandboxManager,
+        names: Names,
+        publisher: Publisher,
+        events: EventBus,
+        data_root: Path,
+    ) -> None:
+        self.sandboxes = sandboxes
+        self._networks = networks
+        self._names = names
+        self._publisher = publisher
+        self._events = events
+        self._root = data_root / "containers"
+
+    # ---- configuration ----------------------------------------------------------------------------------
+
+    async def configure(self, record: Container, networks: Mapping[str, EndpointSettings]) -> None:
+        """Take a new container's endpoint settings; a network that does not exist yet shows at start (fact 3.2)."""
+        for ref, given in networks.items():
+            settings = configured(given)
+            try:
+                live = self._networks.find(ref)
+            except NotFound:
+                record.networks[ref] = settings
+                continue
+            check_network_accepts(live, settings)
+            record.networks[live.record.name] = settings
+            await self._networks.reserve(live.record.name, static_addresses(settings), record.id)
+
+    def reserve_static(self, record: Container) -> None:
+        """After a restart: static addresses belong to their containers again."""
+        for name, settings in record.networks.items():
+            self._networks.reserve_again(name, static_addresses(settings), record.id)
+
+    def forget(self, record: Container) -> None:
+        """A container is gone: its static addresses are free."""
+        self._networks.unreserve(record.id)
+
+    # ---- start and end ----------------------------------------------------------------------------------
+
+    async def plan(self, record: Container, find: Callable[[str], Container]) -> tuple[Sandbox | None, Surroundings]:
+        """The sandbox a container is to start in, addresses and ports taken; None if it joins another's."""
+        mode = record.host_config.network_mode
+        if mode.startswith("container:"):
+            return None, self._joined(find(mode.removeprefix("container:")))
+        sandbox_id = secrets.token_hex(32)
+        host_mode = mode == "host"
+        sandbox = Sandbox(
+            id=sandbox_id,
+            container_id=record.id,
+            name=record.name,
+            netns="" if host_mode else self.sandboxes.netns_path(sandbox_id),
+            hostname=hostname(record),
+            dns=tuple(record.host_config.dns or ()),
+            dns_search=tuple(record.host_config.dns_search or ()),
+            dns_options=tuple(record.host_config.dns_options or ()),
+            dns_routes=tuple(record.host_config.dns_routes or ()),
+        )
+        try:
+            for name, settings in self._in_order(record):
+                live = await self._network(name)
+                sandbox = sandbox.with_endpoint(await self._endpoint(record, sandbox, live, settings))
+            sandbox = await self._with_way_out(sandbox)
+            sandbox = replace(sandbox, published=self._publish(record, sandbox))
+        except BaseException:
+            for endpoint in sandbox.endpoints:
+                self._networks.leave(endpoint)
+            raise
+        return sandbox, self._surroundings(record, sandbox)
+
+    def _in_order(self, record: Container) -> list[tuple[str, EndpointSettings]]:
+        """By gateway priority, then name: interface numbers follow (choice 8.9)."""
+        return sorted(record.networks.items(), key=lambda item: (-item[1].gw_priority, item[0]))
+
+    async def _network(self, ref: str) -> LiveNetwork:
+        """A network, also one that another host made a moment ago."""
+        try:
+            return self._networks.find(ref)
+        except NotFound:
+            if self._networks.overlays is None:
+                raise
+            await self._networks.overlays.refresh()
+            return self._networks.find(ref)
+
+    async def _with_way_out(self, sandbox: Sandbox) -> Sandbox:
+        overlays = self._networks.overlays
+        return sandbox if overlays is None else await overlays.way_out.added(sandbox)
+
+    async def _without_needless_way_out(self, sandbox: Sandbox) -> Sandbox:
+        overlays = self._networks.overlays
+        needless = overlays.way_out.needless(sandbox) if overlays else None
+        return sandbox if needless is None else await self.sandboxes.detach(sandbox, needless)
+
+    async def _endpoint(
+        self, record: Container, sandbox: Sandbox, live: LiveNetwork, settings: EndpointSettings
+    ) -> Endpoint:
+        """An endpoint that counts at once: its network cannot be removed under it."""
+        check_network_accepts(live, settings)
+        ifname = sandbox.free_ifname(live.record.options.get(IFACE_PREFIX, "eth"))
+        names = dns_names(record, settings)
+        services = list({**(record.config.exposed_ports or {}), **(record.host_config.port_bindings or {})})
+        if live.record.scope == "global" and self._networks.overlays is not None:
+            endpoint = await self._networks.overlays.join(
+                live, settings, sandbox, ifname=ifname, names=names, services=services
+            )
+        else:
+            endpoint = make_endpoint(live, settings, ifname=ifname, names=names, owner=record.id, services=services)
+        self._networks.join(Member(record.id, record.name, endpoint))
+        return endpoint
+
+    def _publish(self, record: Container, sandbox: Sandbox) -> tuple[Published, ...]:
+        carrier = sandbox.gateway4 or sandbox.gateway6
+        options = self._networks.live[carrier.network_id].record.options if carrier else {}
+        return self._publisher.allocate(record, sandbox, options.get(_BINDING, ""))
+
+    def _surroundings(self, record: Container, sandbox: Sandbox) -> Surroundings:
+        return Surroundings(
+            hostname=sandbox.hostname,
+            domainname=record.config.domainname,
+            netns=sandbox.netns,
+            files=_files(self._root / record.id),
+        )
+
+    def _joined(self, target: Container) -> Surroundings:
+        """Another container's namespace, host name and files (facts 3.6 and 3.7)."""
+        if not target.state.running:
+            raise Conflict(
+                f"cannot join network namespace of a non running container: container {target.name} is "
+                f"{target.state.status}"
+            )
+        sandbox = self.sandboxes.get(target.sandbox_id)
+        if sandbox is None:
+            raise Conflict(f"cannot join the network of container {target.name}: it shares another container's network")
+        return self._surroundings(target, sandbox)
+
+    async def prepare(self, record: Container, sandbox: Sandbox, find: Callable[[str], Container]) -> None:
+        """The namespace and the files, before anything is started in them."""
+        etc = EtcFiles(self._root / record.id)
+        linked = legacy_links.host_lines(record, find, self._sandbox_of)
+        hosts = self._hosts(record, sandbox, linked)
+        text = resolv_conf_text(sandbox, self._names.settings(sandbox))
+        await asyncio.gather(self.sandboxes.pin(sandbox), asyncio.to_thread(etc.write, sandbox.hostname, hosts, text))
+
+    def _hosts(self, record: Container, sandbox: Sandbox, linked: list[str]) -> str:
+        extra = [
+            (n, self._host_gateway() if a == "host-gateway" else a)
+            for n, a in extra_hosts(record.host_config.extra_hosts or ())
+        ]
+        if not sandbox.netns and not extra:
+            host = Path("/etc/hosts")
+            return host.read_text() if host.exists() else ""
+        own = [line for endpoint in sandbox.endpoints for line in _own_lines(record, sandbox, endpoint)]
+        return hostsfile.render(extra, linked + own)
+
+    def _host_gateway(self) -> str:
+        config = self._networks.by_name("bridge").record.ipam.config or []
+        if not config:
+            raise InvalidParameter("unable to derive the IP value for host-gateway")
+        return config[0].gateway
+
+    def refresh_links(self, target: Container, others: Iterable[Container]) -> None:
+        """Tell running containers with a legacy link to this one its new address."""
+        for other in others:
+            if other.state.running:
+                legacy_links.refresh(other, EtcFiles(self._root / other.id).hosts, target, self._sandbox_of)
+
+    def _sandbox_of(self, record: Container) -> Sandbox | None:
+        return self.sandboxes.get(record.sandbox_id)
+
+    async def bring_up(self, sandbox: Sandbox) -> None:
+        await self.sandboxes.bring_up(sandbox)
+
+    async def tear_down(self, sandbox: Sandbox) -> None:
+        await self.sandboxes.tear_down(sandbox)
+        self._publisher.release(sandbox.id)
+
+    async def sweep(self, in_use: set[str]) -> None:
+        """After a restart: sandboxes that no running container holds go; the ports of the others are taken again."""
+        for sandbox in list(self.sandboxes.all()):
+            if sandbox.foreign:
+                continue
+            if sandbox.id not in in_use:
+                await self.tear_down(sandbox)
+            else:
+                self._publisher.claim(sandbox)
+        await self.sandboxes.sweep_namespaces()
+
+    # ---- changes while it runs --------------------------------------------------------------------------
+
+    async def connect(self, ref: str, body: NetworkConnect, record: Container) -> None:
+        """Attach a container to one more network (facts 2.88 to 2.100)."""
+        live = self._networks.find(ref)
+        settings = configured(body.endpoint_config or EndpointSettings())
+        check_settings(settings)
+        check_connectable(record, live)
+        check_network_accepts(live, settings)
+        name = live.record.name
+        sandbox = self.sandboxes.get(record.sandbox_id)
+        lost = sandbox is not None and sandbox.endpoint_on(live.record.id) is None  # if it is among its networks
+        if name in record.networks and not lost:
+            raise Forbidden(f"endpoint with name {record.name} already exists in network {name}")
+        if record.state.running and sandbox is not None:
+            try:
+                await self._connect_running(record, sandbox, live, settings)
+            except BaseException:
+                self._networks.unreserve(record.id, live.record.id)
+                raise
+        record.networks[name] = settings
+        await self._networks.reserve(name, static_addresses(settings), record.id)
+
+    async def _connect_running(
+        self, record: Container, sandbox: Sandbox, live: LiveNetwork, settings: EndpointSettings
+    ) -> None:
+        endpoint = await self._endpoint(record, sandbox, live, settings)
+        wider = await self._widened(record, sandbox, endpoint)
+        try:
+            await self.sandboxes.attach(sandbox, wider)
+        except BaseException:
+            if not sandbox.published:
+                self._publisher.release(sandbox.id)
+            raise
+        wider = await self._without_needless_way_out(wider)
+        record.ports = self.ports_view(record, wider)
+        etc = EtcFiles(self._root / record.id)
+        hostsfile.append(etc.hosts, _own_lines(record, wider, endpoint))
+        if wider.resolves != sandbox.resolves:
+            etc.rewrite_resolv_conf(resolv_conf_text(wider, self._names.settings(wider)))
+        self._event("connect", record, endpoint)
+
+    async def _widened(self, record: Container, sandbox: Sandbox, endpoint: Endpoint) -> Sandbox:
+        """The sandbox with an endpoint more, and with what follows from that."""
+        wider = sandbox.with_endpoint(endpoint)
+        try:
+            wider = await self._with_way_out(wider)
+            # published ports that had no way in until now
+            return wider if sandbox.published else replace(wider, published=self._publish(record, wider))
+        except BaseException:
+            for added in wider.endpoints[len(sandbox.endpoints) :]:
+                self._networks.leave(added)
+            raise
+
+    async def disconnect(self, ref: str, body: NetworkDisconnect, record: Container) -> None:
+        """Detach a container from a network; with force the network may be one it only has in its settings."""
+        live = self._networks.find(ref)
+        if live.record.driver == "host":
+            raise InvalidParameter(
+                "cannot disconnect container from host network - container was created in host network mode"
+            )
+        sandbox = self.sandboxes.get(record.sandbox_id)
+        endpoint = sandbox.endpoint_on(live.record.id) if sandbox else None
+        if live.record.name not in record.networks and endpoint is None:
+            the = "" if record.state.running else "the "
+            raise NetdError(f"container {record.id} is not connected to {the}network {live.record.name}")
+        if sandbox is not None and endpoint is not None:
+            await self._detach(record, sandbox, endpoint)
+        record.networks.pop(live.record.name, None)
+        self._networks.unreserve(record.id, live.record.id)
+
+    async def _detach(self, record: Container, sandbox: Sandbox, endpoint: Endpoint) -> None:
+        narrower = await self.sandboxes.detach(sandbox, endpoint)
+        narrower = await self._without_needless_way_out(narrower)
+        wider = await self._with_way_out(narrower)
+        if wider != narrower:
+            await self.sandboxes.attach(narrower, wider)
+        record.ports = self.ports_view(record, wider)
+        hostsfile.drop_addresses(EtcFiles(self._root / record.id).hosts, endpoint.addresses)
+        self._event("disconnect", record, endpoint)
+
+    async def lose(self, record: Container, endpoint_id: str) -> None:
+        """Take an endpoint away that is not the container's any more; the network stays among its settings."""
+        sandbox = self.sandboxes.get(record.sandbox_id)
+        endpoint = next((e for e in sandbox.endpoints if e.id == endpoint_id), None) if sandbox else None
+        if sandbox is not None and endpoint is not None:
+            await self._detach(record, sandbox, endpoint)
+
+    async def rename(self, record: Container) -> None:
+        """The container's new name replaces the old one in every table (fact 1.32).
+
+        On global networks it may be another's; then nothing has changed.
+        """
+        sandbox = self.sandboxes.get(record.sandbox_id)
+        if sandbox is None:
+            return
+        endpoints = tuple(
+            replace(e, names=dns_names(record, record.networks.get(e.network, EndpointSettings()))) if e.names else e
+            for e in sandbox.endpoints
+        )
+        renamed = replace(sandbox, name=record.name, endpoints=endpoints)
+        if self._networks.overlays is not None:
+            await self._networks.overlays.rename(sandbox, renamed)
+        await self.sandboxes.rename(sandbox, renamed)
+
+    # ---- telling ----------------------------------------------------------------------------------------
+
+    def announce(self, action: str, record: Container) -> None:
+        """The connect or disconnect events of a start or an end (fact 2.110)."""
+        sandbox = self.sandboxes.get(record.sandbox_id)
+        for endpoint in sandbox.endpoints if sandbox else ():
+            self._event(action, record, endpoint)
+
+    def _event(self, action: str, record: Container, endpoint: Endpoint) -> None:
+        live = self._networks.live.get(endpoint.network_id)
+        driver = live.record.driver if live else "overlay"  # only a global one goes while somebody is on it
+        attributes = {"container": record.id, "name": endpoint.network, "type": driver}
+        self._events.publish("network", action, endpoint.network_id, attributes)
+
+    def ports_view(self, record: Container, sandbox: Sandbox | None) -> dict[str, list[PortBinding] | None]:
+        """What `docker port` shows: published ports with their bindings, exposed ones with null (fact 3.18)."""
+        view: dict[str, list[PortBinding] | None] = dict.fromkeys(record.config.exposed_ports or ())
+        for port in sandbox.published if sandbox else ():
+            for offset in range(port.count):
+                key = f"{port.container_port + offset}/{port.proto}"
+                bindings = view.get(key) or []
+                view[key] = [
+                    *bindings,
+                    PortBinding(host_ip=port.host_ip, host_port=str(port.host_port + offset)),
+                ]
+        return view if sandbox is not None and (sandbox.gateway4 or sandbox.gateway6) else {}
+
+
+def _files(directory: Path) -> dict[str, Path]:
+    return {f"/etc/{name}": directory / name for name in ("hosts", "hostname", "resolv.conf")}
+
+
+def _own_lines(record: Container, sandbox: Sandbox, endpoint: Endpoint) -> list[str]:
+    return [hostsfile.own_line(a, sandbox.hostname, record.config.domainname) for a in endpoint.addresses]

@@ -1,0 +1,1 @@
+"""The command line client: Docker's verbs over the Docker Engine API, imported verb by verb to start fast."""

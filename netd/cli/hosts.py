@@ -1,0 +1,58 @@
+"""`hosts`: the machines of the cluster."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+from urllib.parse import quote
+
+from netd.cli import flags
+from netd.cli.command import Cli, command
+from netd.cli.flags import Options
+from netd.cli.inspect import FORMAT, inspect_all
+from netd.cli.network import FORMAT_HELP
+
+_COLUMNS = {
+    "Name": "HOST",
+    "Address": "ADDRESS",
+    "Version": "VERSION",
+    "Up": "UP",
+    "Endpoints": "ENDPOINTS",
+    "Seen": "SEEN",
+    "State": "STATE",
+}
+_TABLE = "table {{.Name}}\t{{.Address}}\t{{.Version}}\t{{.Up}}\t{{.Endpoints}}\t{{.Seen}}\t{{.State}}"
+
+
+@command("[OPTIONS]", (0, 0), flags.string("format", "", FORMAT_HELP))
+def hosts(cli: Cli, options: Options, arguments: list[str]) -> int:
+    from netd.cli.table import write
+    from netd.cli.template import Row
+
+    rows = [Row("hostContext", **_row(found)) for found in cli.client.get("/netd/hosts")]
+    write(rows, _COLUMNS, options.format, default=_TABLE)
+    return 0
+
+
+@command("[OPTIONS] HOST [HOST...]", (1, None), FORMAT)
+def inspect(cli: Cli, options: Options, arguments: list[str]) -> int:
+    return inspect_all(options.format, arguments, lambda name: cli.client.get(f"/netd/hosts/{quote(name, safe='')}"))
+
+
+def _row(host: dict[str, Any]) -> dict[str, str]:
+    return {
+        "Name": host["Name"] + (" *" if host["Self"] else ""),
+        "Address": host["Address"],
+        "Version": host["Version"],
+        "Up": _since(host["Started"]),
+        "Endpoints": str(host["Endpoints"]),
+        "Seen": "now" if host["Self"] else f"{_since(host['LastSeen'])} ago" if host["LastSeen"] else "never",
+        "State": host["Problem"] or "ok",
+    }
+
+
+def _since(moment: str) -> str:
+    from netd.cli.units import human_duration
+    from netd.times import unix_seconds
+
+    return human_duration(time.time() - unix_seconds(moment))

@@ -1,0 +1,141 @@
+"""Removing what nobody is there for: endpoints and claims of hosts that are gone, halves left by a crash.
+
+Every host does it, and none needs to: each deletion names the version that was judged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import msgspec
+
+from kvstore.contract import Entry, Store, VersionMismatch
+from kvstore.leases import now
+from netd.cluster import hosts, networks
+from netd.cluster.addresses import PREFIXES
+from netd.cluster.hosts import Hosts
+from netd.cluster.networks import Networks
+from netd.errors import NetdError, Unavailable
+from netd.storecalls import patiently
+
+log = logging.getLogger(__name__)
+
+PERIOD = 30.0  # seconds between looks at everything
+UNDECIDED = 60.0  # seconds a claim may be without its network: it may be being created
+INTERRUPTED = 10.0  # seconds after which a removal is taken to have been left unfinished
+
+NETWORK_CLAIMS = ("names/", "vni/", "subnets/")
+OF_HOSTS = ("ep/", *PREFIXES)
+
+
+class _Owned(msgspec.Struct):
+    """What claims and endpoint records have in common."""
+
+    host: str = ""
+    owner: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """An entry that looks left over, since when it does."""
+
+    version: int
+    since: float
+
+
+class Sweeper:
+    """Looks at everything from time to time, and soon after a host is gone."""
+
+    def __init__(self, store: Store, hosts: Hosts, networks: Networks, *, undecided: float = UNDECIDED) -> None:
+        self._store = store
+        self._hosts = hosts
+        self._networks = networks
+        self._undecided = undecided
+        self._suspects: dict[str, _Seen] = {}
+        self._wake = asyncio.Event()
+
+    def soon(self) -> None:
+        """A host is gone."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Sweep, for ever; run it as a task."""
+        while True:
+            self._wake.clear()
+            try:
+                await self.sweep()
+            except Unavailable as error:
+                log.debug("nothing is swept: %s", error)
+                await asyncio.sleep(1)
+                continue
+            try:
+                async with asyncio.timeout(PERIOD * random.uniform(0.8, 1.2)):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def sweep(self) -> None:
+        """One look at everything. Raises `Unavailable`."""
+        await self._hosts.member()
+        kept = await self._of_hosts()
+        claims = [entry for prefix in NETWORK_CLAIMS for entry in await self._list(prefix)]
+        # listed after what belongs to them: one that is created meanwhile is not missed
+        present = {entry.key.removeprefix(networks.PREFIX): entry for entry in await self._list(networks.PREFIX)}
+        left = [entry for entry in claims if _decode(entry).owner not in present]
+        left += [entry for entry in kept if entry.key.split("/")[1] not in present]
+        unfinished = [entry for entry in present.values() if networks.decode(entry).removing]
+        self._suspects = dict(self._still_suspect([*left, *unfinished]))
+        for entry in left:
+            if self._age(entry) >= self._undecided:
+                await self._drop(entry, "its network does not exist")
+        for entry in unfinished:
+            if self._age(entry) >= INTERRUPTED:
+                await self._finish(entry.key.removeprefix(networks.PREFIX))
+
+    async def _of_hosts(self) -> list[Entry]:
+        """Remove what belongs to hosts that are gone; the rest."""
+        entries = [entry for prefix in OF_HOSTS for entry in await self._list(prefix)]
+        present = {entry.key.removeprefix(hosts.PREFIX) for entry in await self._list(hosts.PREFIX)}
+        kept = []
+        for entry in entries:
+            host = _decode(entry).host
+            if host in present or host in self._hosts.live or not await self._hosts.is_absent(host):
+                kept.append(entry)
+            else:
+                await self._drop(entry, f"host {host} is gone")
+        return kept
+
+    async def _drop(self, entry: Entry, why: str) -> None:
+        try:
+            await patiently(lambda: self._store.delete(entry.key, entry.version))
+        except VersionMismatch:
+            return  # somebody was faster, or its host is back
+        log.info("removed %s from the cluster store: %s", entry.key, why)
+
+    async def _finish(self, network_id: str) -> None:
+        try:
+            await self._networks.remove(network_id)
+            log.warning("finished removing network %s, which was interrupted", network_id[:12])
+        except Unavailable:
+            raise
+        except NetdError as error:
+            log.info("%s", error)
+
+    def _still_suspect(self, entries: list[Entry]) -> Iterator[tuple[str, _Seen]]:
+        for entry in entries:
+            seen = self._suspects.get(entry.key)
+            yield entry.key, seen if seen and seen.version == entry.version else _Seen(entry.version, now())
+
+    def _age(self, entry: Entry) -> float:
+        return now() - self._suspects[entry.key].since
+
+    async def _list(self, prefix: str) -> list[Entry]:
+        return await patiently(lambda: self._store.list(prefix))
+
+
+def _decode(entry: Entry) -> _Owned:
+    return msgspec.json.decode(entry.value, type=_Owned)

@@ -1,0 +1,118 @@
+"""The cluster's hosts as `netd hosts` shows them: who is there, what is on them, what is wrong with the way to them."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from typing import Any
+
+from netd.cluster.channel import Path
+from netd.cluster.cluster import Cluster
+from netd.cluster.model import EndpointRecord, HostRecord
+from netd.errors import NotFound, Unavailable
+from netd.times import rfc3339
+
+Json = dict[str, Any]
+
+
+async def hosts(cluster: Cluster) -> list[Json]:
+    """GET /netd/hosts: one line each."""
+    endpoints = await _endpoints(cluster)
+    return [
+        {**_summary(cluster, host), "Endpoints": sum(e.host == host.name for e in endpoints)} for host in _all(cluster)
+    ]
+
+
+async def host(cluster: Cluster, name: str) -> Json:
+    """GET /netd/hosts/{name}: all that is known of one. Raises `NotFound`."""
+    found = next((host for host in _all(cluster) if host.name == name), None)
+    if found is None:
+        raise NotFound(f"no host of the cluster is called {name}: `netd hosts` lists them")
+    networks: defaultdict[str, list[Json]] = defaultdict(list)
+    for endpoint in await _endpoints(cluster):
+        if endpoint.host == name:
+            networks[_network_name(cluster, endpoint)].append(_endpoint(endpoint))
+    channel = cluster.channel
+    there = channel.paths.get(name) if channel else None
+    back = channel.back.get(name) if channel else None
+    return {
+        **_summary(cluster, found),
+        "Path": {"There": _path(there), "Back": _path(back)},
+        "Delay": round(there.delay, 6) if there else None,
+        "ClockOffset": round(there.skew, 3) if there else None,
+        "Networks": dict(sorted(networks.items())),
+    }
+
+
+def _all(cluster: Cluster) -> list[HostRecord]:
+    me = cluster.hosts.me
+    return sorted({me.name: me, **cluster.hosts.live}.values(), key=lambda host: host.name)
+
+
+def _summary(cluster: Cluster, host: HostRecord) -> Json:
+    is_self = host.id == cluster.hosts.me.id
+    seen = time.time() if is_self else cluster.channel.seen.get(host.name) if cluster.channel else None
+    return {
+        "Name": host.name,
+        "ID": host.id,
+        "Self": is_self,
+        "Address": host.advertise,
+        "Version": host.version,
+        "Started": rfc3339(host.started),
+        "Lease": {"Seconds": host.lease, "Alive": cluster.hosts.alive(host.name)},
+        "LastSeen": rfc3339(seen) if seen else "",
+        "Problem": _problem(cluster, host, is_self),
+    }
+
+
+def _problem(cluster: Cluster, host: HostRecord, is_self: bool) -> str:
+    """What is wrong with a host or the way to it, the most telling sentence; empty if nothing is."""
+    if known := cluster.hosts.problems.get(host.name):
+        return known
+    if not cluster.hosts.alive(host.name):
+        return (
+            "not registered in the cluster store, which does not answer"
+            if is_self
+            else f"host {host.name} no longer renews its lease in the cluster store"
+        )
+    if is_self or cluster.channel is None:
+        return ""
+    return cluster.channel.problem(host.name)
+
+
+async def _endpoints(cluster: Cluster) -> list[EndpointRecord]:
+    """Of all hosts; those of the networks that this host is on, while the store is away."""
+    try:
+        return await cluster.endpoints.listed()
+    except Unavailable:
+        return cluster.endpoints.known()
+
+
+def _network_name(cluster: Cluster, endpoint: EndpointRecord) -> str:
+    network = cluster.networks.items.get(endpoint.network_id)
+    return network.record.name if network else endpoint.network_id
+
+
+def _endpoint(endpoint: EndpointRecord) -> Json:
+    return {
+        "Name": endpoint.name,
+        "EndpointID": endpoint.id,
+        "ContainerID": endpoint.container_id,
+        "MacAddress": endpoint.mac,
+        "IPv4Address": endpoint.ipv4,
+        "IPv6Address": endpoint.ipv6,
+    }
+
+
+def _path(path: Path | None) -> Json | None:
+    """One direction: what passed when it was last checked; null before that."""
+    if path is None:
+        return None
+    return {
+        "Checked": rfc3339(path.checked),
+        "ControlUDP": path.udp,
+        "ControlTCP": path.tcp,
+        "SmallPackets": path.small,
+        "FullPackets": path.full,
+        "MTU": path.size,
+    }

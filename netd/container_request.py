@@ -1,0 +1,171 @@
+"""Checking a request to create a container (facts 3.1 to 3.5), and merging in what the image adds."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from msgspec.structs import asdict
+
+from netd import resolvconf
+from netd.endpoints import check_settings, parse_links
+from netd.errors import InvalidParameter
+from netd.model import ContainerConfig, ContainerCreate, EndpointSettings, HostConfig, Image, ImageConfig
+from netd.ports import parse_bindings, parse_port
+
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+_ADJECTIVES = (
+    "amber brave brisk calm clever coral crisp dapper eager early fair fleet gentle glad golden hardy "
+    "jolly keen kind light lively lucid mellow merry neat nimble placid proud quick quiet ready silver "
+    "sober solid steady sunny swift tidy vivid warm"
+).split()
+_NOUNS = (
+    "alder aspen badger beacon birch bridge brook cedar comet cove crane delta dune ember falcon fern "
+    "finch fjord harbor hazel heron island lantern larch maple marsh meadow otter pebble pine plover "
+    "reef ridge river robin sparrow spruce tern willow wren"
+).split()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A checked request: what will be stored, and the warnings to answer with."""
+
+    config: ContainerConfig
+    host: HostConfig
+    networks: dict[str, EndpointSettings]
+    warnings: list[str]
+
+
+def check_name(name: str) -> None:
+    """Docker's rule for container names."""
+    if not _NAME.fullmatch(name):
+        raise InvalidParameter(f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
+
+
+def random_name() -> str:
+    """A name for a container whose user gave none."""
+    return f"{secrets.choice(_ADJECTIVES)}_{secrets.choice(_NOUNS)}"
+
+
+def check(body: ContainerCreate, image: Image) -> Request:
+    """Apply every rule that needs no other container or network; merge in the image's configuration."""
+    host = body.host_config or HostConfig()
+    if host.network_mode in ("", "default"):
+        host.network_mode = "bridge"
+    config = ContainerConfig(**{k: v for k, v in asdict(body).items() if k in ContainerConfig.__struct_fields__})
+    _merge_image(config, image.config)
+    if not (config.entrypoint or config.cmd):
+        raise InvalidParameter("no command specified")
+    _check_mode(config, host)
+    _check_host_config(config, host)
+    networks = _networks(body, host)
+    warnings = []
+    if host.network_mode == "host" and (host.port_bindings or host.publish_all_ports):
+        warnings.append("Published ports are discarded when using host network mode")
+    return Request(config, host, networks, warnings)
+
+
+def _merge_image(config: ContainerConfig, image: ImageConfig) -> None:
+    """The container's own settings win; environment, labels, ports and volumes are joined."""
+    given = {item.partition("=")[0] for item in config.env or ()}
+    config.env = [e for e in image.env or () if e.partition("=")[0] not in given] + (config.env or [])
+    if not config.entrypoint:
+        config.cmd = config.cmd or image.cmd
+        config.entrypoint = None if config.entrypoint == [] else image.entrypoint
+    elif config.entrypoint == [""]:
+        config.entrypoint = None
+    config.labels = {**(image.labels or {}), **(config.labels or {})}
+    config.exposed_ports = {**(image.exposed_ports or {}), **(config.exposed_ports or {})} or None
+    config.volumes = {**(image.volumes or {}), **(config.volumes or {})} or None
+    config.user = config.user or image.user
+    config.working_dir = config.working_dir or image.working_dir
+    config.stop_signal = config.stop_signal or image.stop_signal
+
+
+def _check_mode(config: ContainerConfig, host: HostConfig) -> None:
+    mode = host.network_mode
+    joins = mode.startswith("container:")
+    conflict = "conflicting options: "
+    if mode == "container:" or mode == "container":
+        raise InvalidParameter("invalid network mode: invalid container format container:<name|id>")
+    if joins and (config.hostname or config.domainname):
+        raise InvalidParameter(conflict + "hostname and the network mode")
+    if host.uts_mode == "host" and (config.hostname or config.domainname):
+        raise InvalidParameter(conflict + "hostname and the UTS mode")
+    if host.links and (joins or mode == "host"):
+        kind = "container type network" if joins else "host type networking"
+        raise InvalidParameter(f"{conflict}{kind} can't be used with links. This would result in undefined behavior")
+    if joins and (host.dns or host.dns_search or host.dns_options):
+        raise InvalidParameter(conflict + "dns and the network mode")
+    if joins and host.extra_hosts:
+        raise InvalidParameter(conflict + "custom host-to-IP mapping and the network mode")
+    if config.mac_address and (joins or mode == "host"):
+        raise InvalidParameter(conflict + "mac-address and the network mode")
+    if joins and (host.port_bindings or host.publish_all_ports):
+        raise InvalidParameter(conflict + "port publishing and the container type network mode")
+    if joins and config.exposed_ports:
+        raise InvalidParameter(conflict + "port exposing and the container type network mode")
+
+
+def _check_host_config(config: ContainerConfig, host: HostConfig) -> None:
+    for port in config.exposed_ports or ():
+        parse_port(port)
+    parse_bindings(host.port_bindings or {})
+    extra_hosts(host.extra_hosts or ())
+    parse_links(host.links or ())
+    check_servers(host.dns or (), host.dns_routes or ())
+    if host.restart_policy.name not in ("", "no", "always", "unless-stopped", "on-failure"):
+        raise InvalidParameter(f"invalid restart policy: unknown policy '{host.restart_policy.name}'")
+    if host.auto_remove and host.restart_policy.name not in ("", "no"):
+        raise InvalidParameter("can't create 'AutoRemove' container with restart policy")
+
+
+def check_servers(servers: Sequence[str], routes: Sequence[str]) -> None:
+    """Each server an address, with a port or without; each route `DOMAIN=SERVER[,SERVER...]`."""
+    for server in servers:
+        try:
+            resolvconf.split_port(server)
+        except ValueError:
+            raise InvalidParameter(f"bad nameserver address {server}: it is not an IP address") from None
+    for route in routes:
+        resolvconf.split_route(route)
+
+
+def extra_hosts(given: Sequence[str]) -> list[tuple[str, str]]:
+    """`name:address` pairs of --add-host; the address may be `host-gateway`."""
+    pairs = []
+    for item in given:
+        name, found, address = item.partition("=" if "=" in item else ":")
+        if not found or not name:
+            raise InvalidParameter(f'bad format for add-host: "{item}"')
+        if address != "host-gateway":
+            try:
+                ip_address(address.removeprefix("[").removesuffix("]"))
+            except ValueError:
+                raise InvalidParameter(f'invalid IP address in add-host: "{address}"') from None
+        pairs.append((name, address.removeprefix("[").removesuffix("]")))
+    return pairs
+
+
+def _networks(body: ContainerCreate, host: HostConfig) -> dict[str, EndpointSettings]:
+    """Endpoint settings by network; the one of the network mode is always there."""
+    mode = host.network_mode
+    if mode.startswith("container:"):
+        return {}
+    given = (body.networking_config.endpoints_config if body.networking_config else None) or {}
+    networks = {("bridge" if k == "default" else k): v or EndpointSettings() for k, v in given.items()}
+    primary = networks.setdefault(mode, EndpointSettings())
+    if body.mac_address and not primary.mac_address:
+        primary.mac_address = body.mac_address
+    if host.links and mode != "bridge":
+        primary.links = [*(primary.links or []), *host.links]
+    for settings in networks.values():
+        check_settings(settings)
+    if len(networks) > 1 and {"host", "none"} & networks.keys():
+        raise InvalidParameter(
+            "conflicting options: cannot attach both user-defined and non-user-defined network-modes"
+        )
+    return networks

@@ -1,0 +1,250 @@
+"""`netd daemon`: puts the house together, opens the doors, and leaves everything running when it goes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import uvloop
+
+from dns.client import KernelState, Resolver, ResolverState
+from drivers.kernel import Kernel
+from drivers.spec import DriverError
+from kvstore.contract import Store, StoreError
+from kvstore.open import open_store
+from netd import config as configuration
+from netd import logsetup, sdnotify
+from netd.api.app import Services, make_app
+from netd.api.listen import Listeners, tls_context
+from netd.attachments import Attachments
+from netd.cluster.cluster import Cluster
+from netd.cluster.options import parse_advertise
+from netd.config import Config
+from netd.container_streams import ContainerStreams
+from netd.containers import ContainerManager
+from netd.errors import InvalidParameter, NetdError
+from netd.events import EventBus
+from netd.foreign import ForeignSandboxes
+from netd.images import ImageStore
+from netd.ipam.pools import PoolAllocator
+from netd.launcher import Launcher
+from netd.model import Container, Network, StaticRecord
+from netd.names import Names
+from netd.naming import Naming
+from netd.networks import NetworkManager
+from netd.overlay import Overlays
+from netd.publishing import Publisher
+from netd.records import Records
+from netd.sandbox import Sandbox
+from netd.sandboxes import SandboxManager
+from netd.system import System
+
+log = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the daemon until SIGTERM or SIGINT; the exit code."""
+    try:
+        config = configuration.load(argv)
+        tls_context(config)
+    except InvalidParameter as error:
+        print(f"netd daemon: {error}", file=sys.stderr)
+        return 1
+    logsetup.set_up(config)
+    try:
+        for root in (config.data_root, config.exec_root):
+            Path(root).mkdir(mode=0o711, parents=True, exist_ok=True)
+        with _pid_file(config.pid_path):
+            return uvloop.run(_Daemon(config).run())
+    except (NetdError, DriverError, StoreError, OSError) as error:
+        log.error("cannot start: %s", error)
+        return 1
+
+
+class _Daemon:
+    """One daemon: what it is made of, in the order it is opened."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self._stop = asyncio.Event()
+
+    async def run(self) -> int:
+        async with contextlib.AsyncExitStack() as stack:
+            await self._open(stack)
+            sdnotify.notify("READY=1")
+            log.info("netd is ready on %s", ", ".join(self.config.hosts))
+            await self._stop.wait()
+            sdnotify.notify("STOPPING=1")
+            log.info("netd stops; containers, their network and their names go on")
+        return 0
+
+    async def _open(self, stack: contextlib.AsyncExitStack) -> None:
+        config = self.config
+        data, run = Path(config.data_root), Path(config.exec_root)
+        daemon_id = _identity(data / "id")
+        store = await open_store(data / "netd.db")
+        stack.push_async_callback(store.close)
+        kernel = await Kernel.open(daemon_id[:12], str(run / "overlays"))
+        stack.push_async_callback(kernel.close)
+        resolver = await Resolver.connect(run / "dns.sock", kernel=config.dns_kernel)
+        stack.push_async_callback(resolver.close)
+        _check_kernel(resolver.kernel)
+
+        events = EventBus()
+        names = Names(resolver, Records(store, "dns", tuple[StaticRecord, ...]), lambda: self.config)
+        pools = PoolAllocator([(p.base, p.size) for p in config.default_address_pools] or None)
+        networks = NetworkManager(Records(store, "networks", Network), pools, kernel, names, events)
+        sandboxes = SandboxManager(Records(store, "sandboxes", Sandbox), networks, kernel, names, run)
+        attachments = Attachments(networks, sandboxes, names, Publisher(), events, data)
+        images = ImageStore(data, store)
+        launcher = Launcher(data, run, config.default_runtime or None)
+        containers = ContainerManager(
+            Records(store, "containers", Container), images, attachments, launcher, events, data
+        )
+        foreign = ForeignSandboxes(networks, sandboxes)
+        streams = ContainerStreams(containers, launcher, events)
+        system = System(daemon_id, lambda: self.config, containers, images, launcher.runtime, names.kernel)
+
+        overlays = await self._open_overlays(stack, store, daemon_id, networks, kernel, names)
+        await images.load()
+        await names.load()
+        await networks.load(config)
+        if overlays is not None:
+            overlays.load()
+        await sandboxes.load()
+        await containers.load()
+        await foreign.let_go_of_the_lost()
+        # the resolver's sockets first: a redirect to them must not be taken down and put up again
+        state = await _adopt_resolver(resolver, sandboxes)
+        await sandboxes.restore_kernel()
+        if overlays is not None:
+            overlays.on_lost = partial(_lose_endpoint, containers, foreign)
+            await overlays.start(sandboxes.all())
+        await sandboxes.restore_names(state.known, state.networks)
+        resolver.on_lost(lambda: asyncio.ensure_future(_restore_names(resolver, sandboxes)))
+        await kernel.watch()
+        for follower in (sandboxes.follow_host_resolvers(), foreign.watch()):
+            stack.callback(asyncio.create_task(follower).cancel)
+        naming = Naming(networks, containers, foreign, names)
+        app = make_app(Services(networks, containers, images, events, system, streams, foreign, naming))
+        listeners = Listeners(app, config)
+        await listeners.start()
+        stack.push_async_callback(listeners.stop)
+        containers.begin()
+        self._handle_signals()
+
+    async def _open_overlays(
+        self,
+        stack: contextlib.AsyncExitStack,
+        store: Store,
+        daemon_id: str,
+        networks: NetworkManager,
+        kernel: Kernel,
+        names: Names,
+    ) -> Overlays | None:
+        """Global networks, where the configuration names a cluster's store."""
+        config = self.config
+        if not config.cluster_store:
+            return None
+        advertise = parse_advertise(config.cluster_advertise).address() if config.cluster_advertise else ""
+        cluster = await Cluster.open(
+            config.cluster_store,
+            dict(config.cluster_store_opts),
+            advertise,
+            store,
+            host=socket.gethostname(),
+            host_id=daemon_id,
+        )
+        stack.push_async_callback(cluster.close)
+        networks.overlays = Overlays(cluster, networks, kernel, names)
+        return networks.overlays
+
+    def _handle_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+
+    def _reload(self) -> None:
+        sdnotify.notify("RELOADING=1")
+        try:
+            self.config, late = configuration.reload(self.config)
+        except InvalidParameter as error:
+            log.error("the configuration stays as it is: %s", error)
+        else:
+            logsetup.set_up(self.config)
+            log.info("configuration reloaded from %s", self.config.config_file)
+            if late:
+                told = "these take effect at the next start of the daemon, which containers do not notice: %s"
+                log.warning(told, ", ".join(late))
+        sdnotify.notify("READY=1")
+
+
+async def _adopt_resolver(resolver: Resolver, sandboxes: SandboxManager) -> ResolverState:
+    state = await resolver.state()
+    sandboxes.adopt_resolver(state.sandboxes)
+    return state
+
+
+def _check_kernel(found: KernelState) -> None:
+    """Say who answers names; raises `NetdError` if it is to be the kernel and cannot be."""
+    if found.program:
+        log.info("names are answered in the kernel")
+    elif found.mode == "on":
+        raise NetdError(f"names cannot be answered in the kernel: {found.reason} (see --dns-kernel)")
+    else:
+        log.info("names are answered by netd-dns, not in the kernel: %s", found.reason or "--dns-kernel=off")
+
+
+async def _restore_names(resolver: Resolver, sandboxes: SandboxManager) -> None:
+    """A new resolver process knows nothing: give it sockets and tables."""
+    state = await _adopt_resolver(resolver, sandboxes)
+    await sandboxes.restore_names(state.known, state.networks)
+
+
+async def _lose_endpoint(
+    containers: ContainerManager, foreign: ForeignSandboxes, container_id: str, endpoint_id: str
+) -> None:
+    await containers.lose_endpoint(container_id, endpoint_id)
+    await foreign.lose_endpoint(container_id, endpoint_id)
+
+
+def _identity(path: Path) -> str:
+    """This daemon's id, made at its first start: kernel objects carry it, so that daemons never mix them up."""
+    if path.exists():
+        return path.read_text().strip()
+    identity = secrets.token_hex(32)
+    path.write_text(f"{identity}\n")
+    return identity
+
+
+@contextlib.contextmanager
+def _pid_file(path: Path):  # type: ignore[no-untyped-def]
+    """Hold the pid file locked while we run; `Conflict`-like error when another daemon holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = os.read(descriptor, 20).decode().strip()
+            raise NetdError(
+                f"the pid file {path} is held by process {pid}: stop that daemon, or give this one its own "
+                "--data-root, --exec-root and --pidfile"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        yield
+        path.unlink(missing_ok=True)
+    finally:
+        os.close(descriptor)

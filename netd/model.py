@@ -1,0 +1,309 @@
+"""The objects of the Docker Engine API as netd reads, stores and answers them.
+
+Field names are Docker's. Decoding is strict about types and lenient about unknown fields, as Docker is.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct, field
+
+# a command line: Docker takes a lone string for its only word
+Words = Annotated[list[str], Meta(extra={"lone_string": True})]
+
+
+def _docker_name(name: str) -> str:
+    """`enable_icc` -> `EnableIcc`, with Docker's spelling of acronyms."""
+    special = {"ip": "IP", "ipv4": "IPv4", "ipv6": "IPv6", "ipam": "IPAM", "dns": "Dns", "tty": "Tty"}
+    return "".join(special.get(part, part.capitalize()) for part in name.split("_"))
+
+
+class Docker(Struct, rename=_docker_name, kw_only=True):
+    """Base of everything that has Docker's field names in JSON."""
+
+
+# ---- networks -------------------------------------------------------------------------------------------
+
+
+class IPAMConfig(Docker, omit_defaults=True):
+    """One address pool of a network, as the user gave it or as it was allocated."""
+
+    subnet: str = ""
+    ip_range: str = field(default="", name="IPRange")
+    gateway: str = ""
+    auxiliary_addresses: dict[str, str] | None = None
+
+
+class IPAM(Docker):
+    driver: str = "default"
+    options: dict[str, str] | None = None
+    config: list[IPAMConfig] | None = None
+
+
+class ConfigReference(Docker):
+    network: str = ""
+
+
+class NetworkCreate(Docker):
+    """Body of POST /networks/create."""
+
+    name: str = ""
+    check_duplicate: bool = False
+    driver: str = ""
+    scope: str = ""
+    enable_ipv4: bool | None = field(default=None, name="EnableIPv4")
+    enable_ipv6: bool | None = field(default=None, name="EnableIPv6")
+    ipam: IPAM | None = field(default=None, name="IPAM")
+    internal: bool = False
+    attachable: bool = False
+    ingress: bool = False
+    config_only: bool = False
+    config_from: ConfigReference | None = None
+    options: dict[str, str] | None = None
+    labels: dict[str, str] | None = None
+
+
+class Network(Docker):
+    """A network as stored and as inspected (without its live `Containers`)."""
+
+    name: str
+    id: str
+    created: str
+    scope: str
+    driver: str
+    enable_ipv4: bool = field(default=True, name="EnableIPv4")
+    enable_ipv6: bool = field(default=False, name="EnableIPv6")
+    ipam: IPAM = field(default_factory=IPAM, name="IPAM")
+    internal: bool = False
+    attachable: bool = False
+    ingress: bool = False
+    config_from: ConfigReference = field(default_factory=ConfigReference)
+    config_only: bool = False
+    options: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+class EndpointIPAMConfig(Docker, omit_defaults=True):
+    """The addresses a user asked for."""
+
+    ipv4_address: str = field(default="", name="IPv4Address")
+    ipv6_address: str = field(default="", name="IPv6Address")
+    link_local_ips: list[str] | None = field(default=None, name="LinkLocalIPs")
+
+
+class EndpointSettings(Docker):
+    """A container's attachment to one network: what the user asked for, and what it has while it runs."""
+
+    ipam_config: EndpointIPAMConfig | None = field(default=None, name="IPAMConfig")
+    links: list[str] | None = None
+    aliases: list[str] | None = None
+    mac_address: str = ""
+    driver_opts: dict[str, str] | None = None
+    gw_priority: int = 0
+    network_id: str = field(default="", name="NetworkID")
+    endpoint_id: str = field(default="", name="EndpointID")
+    gateway: str = ""
+    ip_address: str = field(default="", name="IPAddress")
+    ip_prefix_len: int = field(default=0, name="IPPrefixLen")
+    ipv6_gateway: str = field(default="", name="IPv6Gateway")
+    global_ipv6_address: str = field(default="", name="GlobalIPv6Address")
+    global_ipv6_prefix_len: int = field(default=0, name="GlobalIPv6PrefixLen")
+    dns_names: list[str] | None = field(default=None, name="DNSNames")
+
+
+class NetworkConnect(Docker):
+    """Body of POST /networks/{id}/connect."""
+
+    container: str = ""
+    endpoint_config: EndpointSettings | None = None
+
+
+class NetworkDisconnect(Docker):
+    """Body of POST /networks/{id}/disconnect."""
+
+    container: str = ""
+    force: bool = False
+
+
+# ---- containers -----------------------------------------------------------------------------------------
+
+
+class PortBinding(Docker):
+    host_ip: str = field(default="", name="HostIp")
+    host_port: str = ""
+
+
+class LogConfig(Docker):
+    type: str = "json-file"
+    config: dict[str, str] | None = None
+
+
+class RestartPolicy(Docker):
+    name: str = "no"
+    maximum_retry_count: int = 0
+
+
+class Mount(Docker, omit_defaults=True):
+    """One entry of HostConfig.Mounts; netd offers type `bind` and `tmpfs`."""
+
+    type: str = "bind"
+    source: str = ""
+    target: str = ""
+    read_only: bool = False
+
+
+class HostConfig(Docker):
+    """The part of a container's configuration that concerns the host."""
+
+    binds: list[str] | None = None
+    container_id_file: str = field(default="", name="ContainerIDFile")
+    log_config: LogConfig = field(default_factory=LogConfig)
+    network_mode: str = ""
+    port_bindings: dict[str, list[PortBinding] | None] | None = None
+    restart_policy: RestartPolicy = field(default_factory=RestartPolicy)
+    auto_remove: bool = False
+    cap_add: list[str] | None = None
+    cap_drop: list[str] | None = None
+    dns: list[str] | None = None
+    dns_options: list[str] | None = None
+    dns_search: list[str] | None = None
+    dns_routes: list[str] | None = None  # netd's own: `DOMAIN=SERVER[,SERVER...]`
+    extra_hosts: list[str] | None = None
+    links: list[str] | None = None
+    mounts: list[Mount] | None = None
+    privileged: bool = False
+    publish_all_ports: bool = False
+    readonly_rootfs: bool = False
+    sysctls: dict[str, str] | None = None
+    tmpfs: dict[str, str] | None = None
+    uts_mode: str = field(default="", name="UTSMode")
+    init: bool | None = None
+    memory: int = 0
+    nano_cpus: int = 0
+    pids_limit: int | None = None
+
+
+class ContainerConfig(Docker):
+    """The portable part of a container's configuration."""
+
+    hostname: str = ""
+    domainname: str = ""
+    user: str = ""
+    attach_stdin: bool = False
+    attach_stdout: bool = False
+    attach_stderr: bool = False
+    exposed_ports: dict[str, dict[str, Any]] | None = None
+    tty: bool = False
+    open_stdin: bool = False
+    stdin_once: bool = False
+    env: list[str] | None = None
+    cmd: Words | None = None
+    image: str = ""
+    volumes: dict[str, dict[str, Any]] | None = None
+    working_dir: str = ""
+    entrypoint: Words | None = None
+    labels: dict[str, str] | None = None
+    stop_signal: str | None = None
+    stop_timeout: int | None = None
+    mac_address: str | None = None
+    healthcheck: dict[str, Any] | None = None
+
+
+class NetworkingConfig(Docker):
+    endpoints_config: dict[str, EndpointSettings | None] | None = None
+
+
+class ContainerCreate(ContainerConfig):
+    """Body of POST /containers/create: the container's configuration with two more members."""
+
+    host_config: HostConfig | None = None
+    networking_config: NetworkingConfig | None = None
+
+
+class State(Docker):
+    """What a container does now, and what became of it."""
+
+    status: str = "created"  # created | running | paused | exited | removing | dead
+    running: bool = False
+    paused: bool = False
+    restarting: bool = False
+    oom_killed: bool = field(default=False, name="OOMKilled")
+    dead: bool = False
+    pid: int = 0
+    exit_code: int = 0
+    error: str = ""
+    started_at: str = "0001-01-01T00:00:00Z"
+    finished_at: str = "0001-01-01T00:00:00Z"
+
+
+class Container(Docker):
+    """A container as stored: identity, configuration, state and its network attachments by network name."""
+
+    id: str
+    name: str  # without the leading slash
+    created: str
+    image_id: str
+    config: ContainerConfig
+    host_config: HostConfig
+    state: State = field(default_factory=State)
+    networks: dict[str, EndpointSettings] = field(default_factory=dict)
+    sandbox_id: str = ""
+    ports: dict[str, list[PortBinding] | None] = field(default_factory=dict)  # as published now
+    restart_count: int = 0
+
+
+class StaticRecord(Docker):
+    """A record that a user gave a network: a line of a zone file in parts. TTL in seconds; None is the network's."""
+
+    name: str
+    type: str
+    data: str
+    ttl: int | None = field(default=None, name="TTL")
+
+    @property
+    def line(self) -> str:
+        """As in a zone file (RFC 1035 section 5)."""
+        ttl = "" if self.ttl is None else f"{self.ttl} "
+        return f"{self.name} {ttl}IN {self.type} {self.data}"
+
+
+class ExecConfig(Docker):
+    """Body of POST /containers/{id}/exec."""
+
+    attach_stdin: bool = False
+    attach_stdout: bool = False
+    attach_stderr: bool = False
+    detach_keys: str = ""
+    tty: bool = False
+    env: list[str] | None = None
+    cmd: list[str] | None = None
+    privileged: bool = False
+    user: str = ""
+    working_dir: str = ""
+
+
+class ImageConfig(Docker):
+    """The configuration an image gives to its containers."""
+
+    user: str = ""
+    exposed_ports: dict[str, dict[str, Any]] | None = None
+    env: list[str] | None = None
+    cmd: list[str] | None = None
+    entrypoint: list[str] | None = None
+    working_dir: str = ""
+    labels: dict[str, str] | None = None
+    stop_signal: str | None = None
+    volumes: dict[str, dict[str, Any]] | None = None
+
+
+class Image(Docker):
+    """An image as stored: one root file system and the configuration that goes with it."""
+
+    id: str  # "sha256:<64 hex>"
+    created: str
+    repo_tags: list[str]
+    config: ImageConfig
+    size: int = 0  # bytes
+    comment: str = ""
+    layer: str = ""  # "sha256:<64 hex>" of the uncompressed archive it was made from

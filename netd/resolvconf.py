@@ -1,0 +1,159 @@
+"""resolv.conf: what the host says, what the flags override, and what a container gets to read.
+
+Rules: resolv.conf(5) and Docker's, facts 1.54 to 1.71 of its behaviour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
+
+from netd.errors import InvalidParameter
+
+RESOLVER = "127.0.0.11"
+MAX_UPSTREAMS = 3
+_SYSTEMD_STUB = "127.0.0.53"
+_HOST_FILE = Path("/etc/resolv.conf")
+_SYSTEMD_FILE = Path("/run/systemd/resolve/resolv.conf")
+_FALLBACK4 = ("8.8.8.8", "8.8.4.4")
+_FALLBACK6 = ("2001:4860:4860::8888", "2001:4860:4860::8844")
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvConf:
+    """The three things a resolv.conf says."""
+
+    nameservers: tuple[str, ...] = ()
+    search: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A container's effective DNS settings; `own_servers` is False when they are the host's."""
+
+    conf: ResolvConf
+    own_servers: bool
+    text: str = ""  # the host's file, for modes that copy it
+
+
+def parse(text: str) -> ResolvConf:
+    """Read a resolv.conf: of repeated `search` and `options` lines the last counts, `domain` is a search list."""
+    servers: list[str] = []
+    search: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    for line in text.splitlines():
+        words = line.split("#")[0].split(";")[0].split()
+        match words:
+            case ["nameserver", server, *_] if _is_address(server):
+                servers.append(server)
+            case ["search" | "domain", *domains]:
+                search = tuple(domains)
+            case ["options", *given]:
+                options = tuple(given)
+    return ResolvConf(tuple(servers), search, options)
+
+
+def host_file() -> Path:
+    """The file that the host itself uses; it may be absent."""
+    return _HOST_FILE
+
+
+def settings(
+    host: str,
+    container: tuple[Sequence[str], Sequence[str], Sequence[str]],
+    daemon: tuple[Sequence[str], Sequence[str], Sequence[str]],
+) -> Settings:
+    """Servers, search list and options, each from the container's flags, else the daemon's, else the host's file."""
+    base = parse(host)
+    servers = tuple(container[0] or daemon[0])
+    search = tuple(container[1] or daemon[1]) or base.search
+    options = tuple(container[2] or daemon[2]) or base.options
+    conf = ResolvConf(servers or base.nameservers, () if search == (".",) else search, _valid(options))
+    return Settings(conf, bool(servers), host)
+
+
+def upstreams(effective: Settings) -> list[tuple[IPv4Address | IPv6Address, int]]:
+    """The servers the embedded resolver forwards to, with their ports; at most three, never itself."""
+    found = [split_port(server) for server in effective.conf.nameservers]
+    return [f for f in found if not (effective.own_servers and str(f[0]) == RESOLVER)][:MAX_UPSTREAMS]
+
+
+def for_user_network(effective: Settings) -> str:
+    """The file of a container that has the embedded resolver."""
+    options = effective.conf.options
+    if not any(option.startswith("ndots:") for option in options):
+        options = (*options, "ndots:0")
+    return _render(ResolvConf((RESOLVER,), effective.conf.search, options))
+
+
+def for_default_network(effective: Settings, *, ipv6: bool) -> str:
+    """The file of a container on the default bridge: the host's servers less those it cannot reach."""
+    conf = effective.conf
+    if effective.own_servers:
+        # resolv.conf(5) has no way to write a port
+        return _render(ResolvConf(tuple(s for s in conf.nameservers if _is_address(s)), conf.search, conf.options))
+    servers = conf.nameservers
+    if servers == (_SYSTEMD_STUB,) and _SYSTEMD_FILE.exists():
+        servers = parse(_SYSTEMD_FILE.read_text()).nameservers
+    reachable = tuple(s for s in servers if _reachable(s, ipv6))
+    if not reachable:
+        reachable = _FALLBACK4 + (_FALLBACK6 if ipv6 else ())
+    return _render(ResolvConf(reachable, conf.search, conf.options))
+
+
+def for_host_network(effective: Settings, *, overridden: bool) -> str:
+    """The host's file as it is, unless a flag overrides part of it."""
+    return _render(effective.conf) if overridden else effective.text
+
+
+def split_port(server: str) -> tuple[IPv4Address | IPv6Address, int]:
+    """`1.2.3.4`, `1.2.3.4:5353`, `::1` or `[::1]:5353`; `ValueError` for anything else."""
+    if _is_address(server):
+        return ip_address(server), 53
+    host, _, port = server.rpartition(":")
+    number = int(port)
+    if not 0 < number < 65536:
+        raise ValueError(f"port {number} is out of range")
+    return ip_address(host.removeprefix("[").removesuffix("]")), number
+
+
+def split_route(route: str) -> tuple[str, list[tuple[IPv4Address | IPv6Address, int]]]:
+    """`corp.example=10.1.1.1,10.1.1.2:5353`: a domain and the servers that are asked for names below it."""
+    domain, found, servers = route.partition("=")
+    try:
+        parsed = [split_port(server) for server in servers.split(",")]
+    except ValueError:
+        parsed = []
+    if not (found and domain and parsed):
+        raise InvalidParameter(f"invalid DNS route {route!r}: write DOMAIN=SERVER, as in corp.example=10.1.1.1")
+    return domain, parsed
+
+
+def _render(conf: ResolvConf) -> str:
+    lines = [f"nameserver {server}" for server in conf.nameservers]
+    if conf.search:
+        lines.append(f"search {' '.join(conf.search)}")
+    if conf.options:
+        lines.append(f"options {' '.join(conf.options)}")
+    return "\n".join([*lines, ""])
+
+
+def _valid(options: tuple[str, ...]) -> tuple[str, ...]:
+    """A malformed ndots is dropped, as a resolver library would ignore it."""
+    return tuple(o for o in options if not o.startswith("ndots:") or o.removeprefix("ndots:").isdecimal())
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _reachable(server: str, ipv6: bool) -> bool:
+    address = ip_address(server)
+    return not address.is_loopback and (address.version == 4 or ipv6)

@@ -1,0 +1,111 @@
+"""Filters and points in time as Docker's clients write them (fact 2.84)."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from netd.errors import InvalidParameter
+from netd.filters import Filters
+from netd.moments import moment
+
+NOW = 1_700_000_000.0
+
+
+def filters(**values: list[str]) -> Filters:
+    return Filters.parse(json.dumps(values))
+
+
+@given(st.dictionaries(st.text(), st.lists(st.text())))
+def test_both_encodings_mean_the_same(values: dict[str, list[str]]) -> None:
+    older = {key: dict.fromkeys(given_, True) for key, given_ in values.items()}
+    assert Filters.parse(json.dumps(values)) == Filters.parse(json.dumps(older))
+
+
+@given(st.text())
+def test_anything_else_is_refused_or_parsed_but_never_breaks(text: str) -> None:
+    try:
+        Filters.parse(text)
+    except InvalidParameter as error:
+        assert "invalid filters" in str(error)
+
+
+def test_no_filters_let_everything_pass() -> None:
+    none = Filters.parse("")
+    assert none.exact("driver", "bridge") and none.match("name", "x") and none.labels({}) and none.until("")
+
+
+def test_values_of_one_key_are_alternatives() -> None:
+    assert filters(driver=["bridge", "host"]).exact("driver", "host")
+    assert not filters(driver=["bridge", "host"]).exact("driver", "null")
+
+
+def test_names_match_by_part_and_by_expression() -> None:
+    assert filters(name=["ho"]).match("name", "shop")
+    assert filters(name=["^sh.p$"]).match("name", "shop")
+    assert not filters(name=["^op"]).match("name", "shop")
+    assert filters(name=["a[b"]).match("name", "a[b")
+    assert not filters(name=["a[b"]).match("name", "ab")
+
+
+def test_labels_must_all_hold() -> None:
+    labels = {"tier": "web", "old": ""}
+    assert filters(label=["tier", "old"]).labels(labels)
+    assert filters(label=["tier=web"]).labels(labels)
+    assert not filters(label=["tier=web", "new"]).labels(labels)
+    assert not filters(label=["tier=db"]).labels(labels)
+    assert not filters(**{"label!": ["tier"]}).labels(labels)
+    assert filters(**{"label!": ["tier=db"]}).labels(labels)
+
+
+def test_an_unknown_key_is_refused() -> None:
+    with pytest.raises(InvalidParameter, match=r"^invalid filter 'foo'$"):
+        filters(foo=["x"]).check("name")
+
+
+def test_truth() -> None:
+    assert filters(dangling=["1"]).truthy("dangling")
+    assert not filters(dangling=["false", "0"]).truthy("dangling")
+    assert Filters().truthy("dangling", default=True)
+    with pytest.raises(InvalidParameter, match="invalid filter 'dangling=maybe'"):
+        filters(dangling=["maybe"]).truthy("dangling")
+
+
+def test_until_is_older_than() -> None:
+    assert filters(until=["1m"]).until("2020-01-02T03:04:05.123456789Z")
+    assert not filters(until=["1h"]).until(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+    with pytest.raises(InvalidParameter, match="more than one until filter"):
+        filters(until=["1h", "2h"]).until("2020-01-02T03:04:05Z")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("1700000000", NOW),
+        ("1700000000.25", NOW + 0.25),
+        ("10m", NOW - 600),
+        ("1h30m", NOW - 5400),
+        ("1.5h", NOW - 5400),
+        ("-1s", NOW + 1),
+        ("2023-11-14T22:13:20Z", NOW),
+        ("2023-11-14T22:13:20.5Z", NOW + 0.5),
+        ("2023-11-14T22:13:20.500000000+00:00", NOW + 0.5),
+        ("2023-11-15T00:13:20+02:00", NOW),
+        ("2023-11-14T22:13:20", NOW),
+        ("2023-11-14", NOW - 80_000),
+    ],
+)
+def test_points_in_time(text: str, seconds: float) -> None:
+    assert moment(text, now=NOW) == pytest.approx(seconds)
+
+
+@given(st.text())
+def test_other_words_are_no_points_in_time(text: str) -> None:
+    try:
+        moment(text, now=NOW)
+    except InvalidParameter as error:
+        assert "invalid time" in str(error)

@@ -1,0 +1,35 @@
+"""/etc/hosts of a container."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from netd import hostsfile
+
+
+def test_default_names_come_first_then_added_hosts_then_the_own_line() -> None:
+    text = hostsfile.render([("db", "192.0.2.9")], [hostsfile.own_line("172.20.0.2", "web")])
+    lines = text.splitlines()
+    assert lines[0] == "127.0.0.1\tlocalhost"
+    assert lines[-2:] == ["192.0.2.9\tdb", "172.20.0.2\tweb"]
+
+
+def test_a_dotted_host_name_is_followed_by_its_short_form_3_58() -> None:
+    assert hostsfile.own_line("172.20.0.2", "a.b.c") == "172.20.0.2\ta.b.c a"
+    assert hostsfile.own_line("172.20.0.2", "a", "ex.org") == "172.20.0.2\ta.ex.org a"
+
+
+def test_rewriting_keeps_the_inode_1_74(tmp_path: Path) -> None:
+    path = tmp_path / "hosts"
+    hostsfile.write(path, "a long first content\n")
+    inode = path.stat().st_ino
+    hostsfile.write(path, "short\n")
+    assert (path.read_text(), path.stat().st_ino) == ("short\n", inode)
+
+
+def test_disconnecting_drops_only_that_networks_lines_3_56(tmp_path: Path) -> None:
+    path = tmp_path / "hosts"
+    hostsfile.write(path, "127.0.0.1\tlocalhost\n172.20.0.2\tweb\n192.0.2.1\tmine\n")
+    hostsfile.append(path, ["172.21.0.2\tweb"])
+    hostsfile.drop_addresses(path, ["172.20.0.2"])
+    assert path.read_text() == "127.0.0.1\tlocalhost\n192.0.2.1\tmine\n172.21.0.2\tweb\n"

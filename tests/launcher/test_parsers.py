@@ -1,0 +1,137 @@
+"""The small languages: Dockerfile instructions, image names, conmon's log, volumes, ps."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from netd import image_changes, image_refs
+from netd.errors import InvalidParameter
+from netd.launcher import top
+from netd.launcher.conmon import rfc3339
+from netd.launcher.logs import Entry, LogQuery, _Reader, parse_entry
+from netd.model import ImageConfig
+
+
+def applied(*changes: str) -> ImageConfig:
+    return image_changes.apply(ImageConfig(), changes)
+
+
+def test_instructions_in_both_forms() -> None:
+    assert applied("CMD echo $x").cmd == ["/bin/sh", "-c", "echo $x"]
+    assert applied('CMD ["echo", "a b"]').cmd == ["echo", "a b"]
+    assert applied('ENTRYPOINT ["/init"]').entrypoint == ["/init"]
+    assert applied("ENV A=1 B='x y'", "ENV A=2", "ENV C some words").env == ["A=2", "B=x y", "C=some words"]
+    assert applied('LABEL a="b c" d=e').labels == {"a": "b c", "d": "e"}
+    assert applied("WORKDIR /a", "WORKDIR b/../c").working_dir == "/a/c"
+    assert applied("USER bob").user == "bob"
+    assert applied("STOPSIGNAL SIGINT").stop_signal == "SIGINT"
+    assert applied("VOLUME /a /b", 'VOLUME ["/c d"]').volumes == {"/a": {}, "/b": {}, "/c d": {}}
+    assert applied("EXPOSE 80 7-8/UDP").exposed_ports == {"80/tcp": {}, "7/udp": {}, "8/udp": {}}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("FROM x", "FROM is not a valid change command"),
+        ("CMD", "CMD requires at least one argument"),
+        ("ENV A", "ENV must have two arguments"),
+        ("ENV A=1 B", "can't find = in 'B'"),
+        ("EXPOSE 99999", "invalid containerPort: 99999"),
+        ("LABEL a='b", "No closing quotation"),
+    ],
+)
+def test_bad_instructions_are_named(change: str, words: str) -> None:
+    with pytest.raises(InvalidParameter, match=words):
+        applied(change)
+
+
+@given(st.text())
+def test_any_instruction_is_taken_or_refused(change: str) -> None:
+    with contextlib.suppress(InvalidParameter):
+        applied(change)
+
+
+@pytest.mark.parametrize(
+    ("ref", "name"),
+    [
+        ("busybox", "busybox:latest"),
+        ("docker.io/library/busybox:1", "busybox:1"),
+        ("index.docker.io/me/app", "me/app:latest"),
+        ("localhost/x", "localhost/x:latest"),
+        ("example.org:5000/a/b-c__d:v1.2", "example.org:5000/a/b-c__d:v1.2"),
+    ],
+)
+def test_names_take_their_short_form(ref: str, name: str) -> None:
+    assert image_refs.normalise(ref) == name
+    assert image_refs.normalise(name) == name
+
+
+@pytest.mark.parametrize(
+    "ref", ["", ":", "a:", "-a", "a//b", "a/", "/a", "a b", "UPPER", "a" * 300, "0" * 64, "a:b:c", "é"]
+)
+def test_malformed_names_are_refused(ref: str) -> None:
+    with pytest.raises(InvalidParameter):
+        image_refs.normalise(ref)
+
+
+@given(st.text())
+def test_a_name_is_refused_or_stays_as_it_was_normalised(ref: str) -> None:
+    try:
+        name = image_refs.normalise(ref)
+    except InvalidParameter:
+        return
+    assert image_refs.normalise(name) == name
+
+
+times = st.integers(0, 4_000_000_000 * 10**9)
+texts = st.binary().filter(lambda text: b"\n" not in text)
+
+
+@given(times, st.sampled_from([(b"stdout", 1), (b"stderr", 2)]), texts, st.booleans())
+def test_log_lines_are_read_as_conmon_writes_them(
+    time: int, stream: tuple[bytes, int], text: bytes, whole: bool
+) -> None:
+    stamp = rfc3339(time).replace("Z", "+00:00").encode()
+    line = b" ".join([stamp, stream[0], b"F" if whole else b"P", text])
+    assert parse_entry(line) == Entry(time, stream[1], text + b"\n" if whole else text)
+
+
+@given(texts)
+def test_no_line_breaks_the_log_reader(line: bytes) -> None:
+    parse_entry(line)
+
+
+def test_log_times_of_other_zones() -> None:
+    entry = parse_entry(b"2026-01-02T03:04:05.000000006+02:00 stdout F x")
+    assert entry is not None
+    assert entry.time == int(datetime(2026, 1, 2, 1, 4, 5, tzinfo=UTC).timestamp()) * 10**9 + 6
+
+
+@given(st.lists(st.tuples(st.booleans(), st.binary(max_size=5)), max_size=8), st.integers(1, 40))
+def test_blocks_may_be_cut_anywhere(entries: list[tuple[bool, bytes]], size: int) -> None:
+    texts = [(whole, text.replace(b"\n", b"")) for whole, text in entries]
+    stamp = b"2026-01-02T03:04:05.000000000+00:00 stdout "
+    log = b"".join(stamp + (b"F " if whole else b"P ") + text + b"\n" for whole, text in texts)
+    reader = _Reader(LogQuery())
+    out = [data for at in range(0, len(log), size) for _, data in reader.feed(log[at : at + size])]
+    assert b"".join(out) == b"".join(text + (b"\n" if whole else b"") for whole, text in texts)
+
+
+def test_a_time_stands_only_before_whole_lines() -> None:
+    stamp = b"2026-01-02T03:04:05.000000000+00:00 stdout "
+    reader = _Reader(LogQuery(timestamps=True))
+    out = b"".join(data for _, data in reader.feed(stamp + b"P a\n" + stamp + b"F b\n" + stamp + b"F c\n"))
+    assert out == b"2026-01-02T03:04:05.000000000Z ab\n2026-01-02T03:04:05.000000000Z c\n"
+
+
+def test_ps_output_is_reduced_to_the_containers_processes() -> None:
+    output = "UID  PID CMD\nroot 1 init\nroot 22 sh -c 'a b'\nroot 23 sleep\n"
+    assert top.parse(output, {22, 99}) == {
+        "Titles": ["UID", "PID", "CMD"],
+        "Processes": [["root", "22", "sh -c 'a b'"]],
+    }
