@@ -56,10 +56,10 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @contextlib.contextmanager
 def _dockerd(dockerd: str, root: Path, host: str) -> Iterator[None]:
     options = f"--data-root {root}/data --exec-root {root}/exec --pidfile {root}/pid -H {host}"
-    # a /run of its own keeps its containerd apart from any other
-    script = f"mount -t tmpfs tmpfs /run && exec {dockerd} {options} --storage-driver overlay2"
+    # a /run of its own keeps its containerd apart from any other, a network of its own what it forbids to forward
+    script = f"mount -t tmpfs tmpfs /run && ip link set lo up && exec {dockerd} {options} --storage-driver overlay2"
     with open(root / "log", "wb") as log:
-        process = subprocess.Popen(["unshare", "-m", "sh", "-c", script], stdout=log, stderr=log)
+        process = subprocess.Popen(["unshare", "--mount", "--net", "sh", "-c", script], stdout=log, stderr=log)
     try:
         deadline = time.monotonic() + 30
         while netd(host, "version").returncode != 0:
