@@ -166,6 +166,8 @@ class Channel(asyncio.DatagramProtocol):
         """What is wrong with the way to a host or, as that one says, back from it; empty if nothing is."""
         if known := self.problems.get(host):
             return known
+        if host not in self.paths:
+            return f"the way to host {host} has not been checked yet"
         blocked = self.back[host].blocked(self._me.advertise) if host in self.back else ""
         return f"{host} says: {blocked}" if blocked else ""
 
