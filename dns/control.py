@@ -210,10 +210,10 @@ class KernelState(Struct, frozen=True):
 class ResolverState(Struct, frozen=True):
     """What the resolver serves, for a new daemon to compare with what it should."""
 
-    sandboxes: dict[str, Ports]
-    networks: frozenset[str]
+    sandboxes: dict[str, Ports] = {}
+    networks: frozenset[str] = frozenset()
     pid: int = 0
-    queries: int = 0
+    queries: int = 0  # asked since it started, or of the kernel before
     version: str = ""
     kernel: KernelState = KernelState()
     adopted: frozenset[str] = frozenset()  # sandboxes that only the kernel knows of: their sockets are lost

@@ -25,7 +25,7 @@ from dns.upstream import Upstream
 OWN_ADDRESS = "127.0.0.11"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Shared:
     """What all sandboxes of the process have in common."""
 
@@ -33,6 +33,7 @@ class Shared:
     forwarder: Forwarder
     host_health: Health
     log: QueryLog
+    queries: int = 0  # that reached this process
 
 
 class Sandbox:
@@ -41,7 +42,6 @@ class Sandbox:
     def __init__(self, shared: Shared, view: SandboxView, ready: Ready, netns: Namespace | None = None) -> None:
         self.shared = shared
         self.netns = netns
-        self.queries = 0
         self._health = Health()
         self.update(view, ready)
 

@@ -174,7 +174,7 @@ class _Connection(asyncio.Protocol):
 
     def _question(self, message: bytes) -> None:
         found = self._sandbox.respond(message, tcp=True, client=self._client)
-        self._sandbox.queries += 1
+        self._sandbox.shared.queries += 1
         if isinstance(found, wire.Query):
             self._pending += 1
             self._sandbox.forward(found, message, self._late, tcp=True, client=self._client)

@@ -84,7 +84,7 @@ class UdpServer:
             log.debug("sandbox %s: %s", sandbox.view.sandbox[:12], error)
             return
         self._most = _LEAST if effort else min(SLOTS, self._most * 2)
-        sandbox.queries += count
+        sandbox.shared.queries += count
 
     def _answer(self, message: bytes, client: Any) -> int:
         """Answer, or see to it that somebody does; how much work that was."""

@@ -235,7 +235,7 @@ class Service:
             networks=frozenset(self.tables.networks) | (self._kernel.networks if self._kernel is not None else set()),
             pid=os.getpid(),
             version=control.VERSION,
-            queries=sum(served.sandbox.queries for served in self._served.values()) + kernel.answered,
+            queries=self.shared.queries + kernel.answered,
             kernel=kernel,
             adopted=self._kernel.adopted if self._kernel is not None else frozenset(),
         )

@@ -44,6 +44,11 @@ async def host(cluster: Cluster, name: str) -> Json:
     }
 
 
+def problems(cluster: Cluster) -> dict[str, str]:
+    """By the names of all hosts: what is wrong, empty if nothing is."""
+    return {host.name: _problem(cluster, host) for host in _all(cluster)}
+
+
 def _all(cluster: Cluster) -> list[HostRecord]:
     me = cluster.hosts.me
     return sorted({me.name: me, **cluster.hosts.live}.values(), key=lambda host: host.name)
@@ -61,12 +66,13 @@ def _summary(cluster: Cluster, host: HostRecord) -> Json:
         "Started": rfc3339(host.started),
         "Lease": {"Seconds": host.lease, "Alive": cluster.hosts.alive(host.name)},
         "LastSeen": rfc3339(seen) if seen else "",
-        "Problem": _problem(cluster, host, is_self),
+        "Problem": _problem(cluster, host),
     }
 
 
-def _problem(cluster: Cluster, host: HostRecord, is_self: bool) -> str:
+def _problem(cluster: Cluster, host: HostRecord) -> str:
     """What is wrong with a host or the way to it, the most telling sentence; empty if nothing is."""
+    is_self = host.id == cluster.hosts.me.id
     if known := cluster.hosts.problems.get(host.name):
         return known
     if not cluster.hosts.alive(host.name):

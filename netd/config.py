@@ -53,6 +53,7 @@ class Config:
     debug: bool = False
     log_format: str = "text"
     default_runtime: str = ""
+    metrics_addr: str = ""
     cluster_store: str = ""
     cluster_advertise: str = ""
     cluster_store_opts: tuple[tuple[str, str], ...] = ()
@@ -96,6 +97,7 @@ _FLAGS = (
     _Flag(("-D", "--debug"), "debug", "same as --log-level=debug", "bool"),
     _Flag(("--log-format",), "log-format", "text or json (default text)"),
     _Flag(("--default-runtime",), "default-runtime", "OCI runtime: crun or runc (default: the first found)"),
+    _Flag(("--metrics-addr",), "metrics-addr", "HOST:PORT at which Prometheus finds /metrics (default: nowhere)"),
     _Flag(("--cluster-store",), "cluster-store", "store of global networks: etcd://, consul:// or zk://HOST:PORT,.."),
     _Flag(("--cluster-advertise",), "cluster-advertise", "IFACE|IP[:PORT] at which other hosts reach this one"),
     _Flag(("--cluster-store-opt",), "cluster-store-opts", "KEY=VALUE, as in kv.cacertfile=FILE (repeatable)", "map"),
@@ -132,6 +134,14 @@ def reload(current: Config) -> tuple[Config, list[str]]:
     }
     late = sorted(_key(name) for name in changes if _key(name) not in RELOADABLE)
     return replace(current, **{k: v for k, v in changes.items() if _key(k) in RELOADABLE}), late
+
+
+def metrics_address(text: str) -> tuple[str, int]:
+    """Host and port of `--metrics-addr`; `InvalidParameter` if it is neither `HOST:PORT` nor `[IPV6]:PORT`."""
+    host, _, port = text.rpartition(":")
+    if not host or not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
+        raise InvalidParameter(f"invalid metrics-addr {text!r}: write HOST:PORT, as in 127.0.0.1:9323")
+    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def read_file(path: Path, *, required: bool) -> dict[str, Any]:
@@ -244,6 +254,8 @@ def _checked(options: dict[str, Any], config_file: str) -> Config:
             raise InvalidParameter(f"invalid bip {config.bip!r}: give the prefix length, as in {config.bip}/16")
     if config.mtu < 0 or config.mtu > 65535:
         raise InvalidParameter(f"invalid MTU number: {config.mtu}")
+    if config.metrics_addr:
+        metrics_address(config.metrics_addr)
     cluster.check(config.cluster_store, config.cluster_advertise, dict(config.cluster_store_opts))
     for label in config.labels:
         if "=" not in label:

@@ -26,6 +26,7 @@ from netd import config as configuration
 from netd import logsetup, sdnotify
 from netd.api.app import Services, make_app
 from netd.api.listen import Listeners, tls_context
+from netd.api.metrics import serving
 from netd.attachments import Attachments
 from netd.cluster.cluster import Cluster
 from netd.cluster.options import parse_advertise
@@ -38,6 +39,7 @@ from netd.foreign import ForeignSandboxes
 from netd.images import ImageStore
 from netd.ipam.pools import PoolAllocator
 from netd.launcher import Launcher
+from netd.metrics import Metrics
 from netd.model import Container, Network, StaticRecord
 from netd.names import Names
 from netd.naming import Naming
@@ -113,7 +115,7 @@ class _Daemon:
         )
         foreign = ForeignSandboxes(networks, sandboxes)
         streams = ContainerStreams(containers, launcher, events)
-        system = System(daemon_id, lambda: self.config, containers, images, launcher.runtime, names.kernel)
+        system = System(daemon_id, lambda: self.config, containers, images, launcher.runtime, names.state)
 
         overlays = await self._open_overlays(stack, store, daemon_id, networks, kernel, names)
         await images.load()
@@ -136,7 +138,9 @@ class _Daemon:
         for follower in (sandboxes.follow_host_resolvers(), foreign.watch()):
             stack.callback(asyncio.create_task(follower).cancel)
         naming = Naming(networks, containers, foreign, names)
-        app = make_app(Services(networks, containers, images, events, system, streams, foreign, naming))
+        metrics = Metrics(system, networks, names, kernel)
+        app = make_app(Services(networks, containers, images, events, system, streams, foreign, naming, metrics))
+        await stack.enter_async_context(serving(config.metrics_addr, metrics))
         listeners = Listeners(app, config)
         await listeners.start()
         stack.push_async_callback(listeners.stop)

@@ -15,13 +15,13 @@ from socket import socket
 
 from dns.client import (
     Explanation,
-    KernelState,
     LogEntry,
     Port,
     Ports,
     Record,
     Resolver,
     ResolverError,
+    ResolverState,
     Route,
     Upstream,
     View,
@@ -115,12 +115,12 @@ class Names:
         except ResolverError as error:
             raise (Unavailable if self._resolver.lost.is_set() else InvalidParameter)(str(error)) from None
 
-    async def kernel(self) -> KernelState:
-        """Whether names are answered in the kernel, and how many were."""
+    async def state(self) -> ResolverState:
+        """Who answers names, and how many were answered."""
         try:
-            return (await self._resolver.state()).kernel
+            return await self._resolver.state()
         except ResolverError:
-            return self._resolver.kernel
+            return ResolverState(kernel=self._resolver.kernel)
 
     # ---- endpoints and sandboxes ------------------------------------------------------------------------
 

@@ -85,6 +85,10 @@ class Overlays:
         """The cluster's hosts, as `netd hosts` shows them: who is there, and what is wrong with the way to them."""
         return await cluster_view.hosts(self._cluster)
 
+    def problems(self) -> dict[str, str]:
+        """What is wrong with each host of the cluster or the way to it; empty where nothing is."""
+        return cluster_view.problems(self._cluster)
+
     async def inspect_host(self, name: str) -> dict[str, Any]:
         """One host with its endpoints and all that is known of the way to it."""
         return await cluster_view.host(self._cluster, name)

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from dns.client import KernelState
+from dns.client import KernelState, ResolverState
 from netd import __version__
 from netd.config import Config
 
@@ -31,7 +31,7 @@ class System:
         containers: ContainerManager,
         images: ImageStore,
         runtime: str,
-        names: Callable[[], Awaitable[KernelState]],
+        names: Callable[[], Awaitable[ResolverState]],
     ) -> None:
         self._id = daemon_id
         self._config = config
@@ -59,27 +59,33 @@ class System:
             **details,
         }
 
+    def containers(self) -> dict[str, int]:
+        """How many are running, paused and stopped."""
+        counts = dict.fromkeys(("running", "paused", "stopped"), 0)
+        for container in self._containers.live.values():
+            state = container.record.state
+            counts["paused" if state.paused else "running" if state.running else "stopped"] += 1
+        return counts
+
     async def info(self) -> dict[str, Any]:
         """GET /info."""
-        return self._info(await self._names())
+        return self._info((await self._names()).kernel)
 
     def _info(self, names: KernelState) -> dict[str, Any]:
         config = self._config()
-        states = [c.record.state for c in self._containers.live.values()]
-        running = sum(s.running and not s.paused for s in states)
-        paused = sum(s.paused for s in states)
+        containers = self.containers()
         return {
             "ID": self._id,
-            "Containers": len(states),
-            "ContainersRunning": running,
-            "ContainersPaused": paused,
-            "ContainersStopped": len(states) - running - paused,
+            "Containers": sum(containers.values()),
+            "ContainersRunning": containers["running"],
+            "ContainersPaused": containers["paused"],
+            "ContainersStopped": containers["stopped"],
             "Images": len(self._images.images),
             "Driver": "overlay2",
             "DriverStatus": [],
             "Plugins": {
                 "Volume": [],
-                "Network": ["bridge", "host", "null"],
+                "Network": ["bridge", "host", "null", "overlay"],
                 "Authorization": None,
                 "Log": ["json-file"],
             },

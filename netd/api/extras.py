@@ -9,9 +9,10 @@ from typing import Any
 
 from aiohttp import web
 
-from netd.api.call import Call, done, encode, json
+from netd.api.call import HEADERS, Call, done, encode, json
 from netd.api.routing import Route
 from netd.foreign import AttachRequest
+from netd.metrics import CONTENT_TYPE
 from netd.model import StaticRecord
 
 _LOG_SECONDS = 1.0  # how long a log that is not followed listens
@@ -28,6 +29,10 @@ async def list_attached(call: Call) -> web.Response:
 async def detach(call: Call, name: str) -> web.Response:
     await call.services.foreign.detach(name)
     return done()
+
+
+async def metrics(call: Call) -> web.Response:
+    return web.Response(body=await call.services.metrics.text(), headers={**HEADERS, "Content-Type": CONTENT_TYPE})
 
 
 async def hosts(call: Call) -> web.Response:
@@ -77,6 +82,7 @@ ROUTES = (
     Route("GET", "/netd/sandboxes", list_attached),
     Route("POST", "/netd/sandboxes", attach),
     Route("DELETE", "/netd/sandboxes/{name}", detach),
+    Route("GET", "/netd/metrics", metrics),
     Route("GET", "/netd/hosts", hosts),
     Route("GET", "/netd/hosts/{name}", inspect_host),
     Route("GET", "/netd/dns/records/{network}", list_records),

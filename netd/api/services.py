@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from netd.events import EventBus
     from netd.foreign import ForeignSandboxes
     from netd.images import ImageStore
+    from netd.metrics import Metrics
     from netd.naming import Naming
     from netd.networks import NetworkManager
     from netd.system import System
@@ -28,3 +29,4 @@ class Services:
     streams: ContainerStreams
     foreign: ForeignSandboxes
     naming: Naming
+    metrics: Metrics

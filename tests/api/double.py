@@ -227,7 +227,7 @@ class Double:
         self.loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         parts: Any = (self.networks, self.containers, self.images, self.events, System(), self.streams)
-        self.api = make_app(Services(*parts, foreign=cast(Any, None), naming=cast(Any, None)))
+        self.api = make_app(Services(*parts, foreign=cast(Any, None), naming=cast(Any, None), metrics=cast(Any, None)))
         listeners = Listeners(self.api, self._config)
         try:
             await listeners.start()

@@ -41,6 +41,8 @@ def test_a_key_in_file_and_flag_is_an_error(tmp_path: Path) -> None:
         ({"bip": "10.0.0.1"}, "give the prefix length"),
         ({"default-address-pools": [{"base": "10.0.0.0/16", "size": 8}]}, "size 8 does not fit"),
         ({"labels": ["x"]}, "key=value"),
+        ({"metrics-addr": "9323"}, "invalid metrics-addr '9323': write HOST:PORT"),
+        ({"metrics-addr": "127.0.0.1:0"}, "invalid metrics-addr"),
         ("{", "is not valid JSON"),
         ("[]", "must hold one JSON object"),
     ],
