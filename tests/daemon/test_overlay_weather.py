@@ -1,8 +1,8 @@
 """Three hosts on each of the three stores, in fair weather and in foul: five minutes of cuts, kills and creates.
 
 The stores' worlds live at the same time, each in a thread of its own that mostly waits; a test waits for its part of
-one of them. NETD_WEATHER_SECONDS (300, say) asks for it and says how long it lasts; NETD_WEATHER_SEED repeats a
-schedule.
+one of them. NETD_WEATHER_SECONDS makes the foul weather shorter or longer (0: none at all); NETD_WEATHER_SEED repeats
+a schedule.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from tests.daemon.world import World
 from tests.kvstore.conftest import started
 
 KINDS = ("etcd", "consul", "zookeeper")
-SECONDS = float(os.environ.get("NETD_WEATHER_SECONDS", "0"))
+SECONDS = float(os.environ.get("NETD_WEATHER_SECONDS", "300"))
 SEED = os.environ.get("NETD_WEATHER_SEED", "4")
 
-pytestmark = pytest.mark.skipif(SECONDS <= 0, reason="minutes of weather are asked for with NETD_WEATHER_SECONDS=300")
+pytestmark = pytest.mark.skipif(SECONDS <= 0, reason="NETD_WEATHER_SECONDS is 0")
 
 
 class Life:
