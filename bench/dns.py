@@ -1,5 +1,6 @@
 """`python -m bench.dns`, or `make bench ARGS=dns`: netd's answers, from the kernel and from netd-dns, beside Docker's
-embedded DNS, aardvark-dns, dnsmasq and a C program that answers blindly, the ceiling of the socket path.
+embedded DNS, aardvark-dns, dnsmasq, and two programs that answer blindly: one in C, the ceiling of the socket path,
+and one in BPF, the ceiling of the way through the kernel.
 
 python -m bench.dns [--rounds N] [--seconds S] [--write]   --write puts the tables into bench/README.md
 
@@ -25,7 +26,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from bench import docker_engine, report
-from bench.dns_servers import Server, aardvark, ceiling, dnsmasq, docker, netd, questions
+from bench.dns_servers import Server, aardvark, ceiling, dnsmasq, docker, kernel_ceiling, netd, questions
 from bench.report import Goal
 from dns.client import Record, Resolver
 from tests.daemon.harness import NO_PROXY, OUTSIDE_IP, Daemon, eventually, run
@@ -35,6 +36,7 @@ MARK = "<!-- written by `make bench ARGS='dns --write'` -->"
 KERNEL, NETD = "netd, from the kernel", "netd-dns"
 DOCKER, AARDVARK, DNSMASQ = "Docker's embedded DNS", "aardvark-dns", "dnsmasq"
 CEILING, BARE = "C ceiling, ports rewritten too", "C ceiling, no rewriting"
+BLIND = "BPF ceiling"
 LOAD = ("-c", "4", "-q", "50")
 ALONE = ("-c", "1", "-q", "1")
 SANDBOXES = 1000
@@ -236,6 +238,7 @@ def measure(rounds: int, seconds: float) -> tuple[dict[str, Result], list[Goal]]
         servers[DNSMASQ] = stack.enter_context(dnsmasq(work))
         servers[CEILING] = stack.enter_context(ceiling(work, rewritten=True))
         servers[BARE] = stack.enter_context(ceiling(work, rewritten=False))
+        servers[BLIND] = stack.enter_context(kernel_ceiling(work))
         results = {name: Result() for name in servers}
         for server in servers.values():
             dnsperf(server, data, *LOAD, "-l", "0.5")  # warms up, and fails early

@@ -8,6 +8,7 @@ namespace of their own and are asked on its loopback, which is a shorter way tha
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -42,6 +43,32 @@ int main(int argc, char **argv) {
         sendto(s, m, n + 16, 0, (void *)&from, size);
     }
 }
+"""
+
+
+KERNEL_CEILING = r"""
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/pkt_cls.h>
+#include <linux/udp.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+SEC("tc") int blind(struct __sk_buff *skb) {
+    void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+    struct iphdr *ip = data + ETH_HLEN;
+    struct udphdr *udp = (void *)(ip + 1);
+    unsigned char *dns = (void *)(udp + 1);
+    if ((void *)(dns + 12) > end || ip->protocol != IPPROTO_UDP || udp->dest != bpf_htons(53)) return TC_ACT_UNSPEC;
+    __be32 address = ip->saddr;
+    __be16 port = udp->source;
+    ip->saddr = ip->daddr, ip->daddr = address;
+    udp->source = udp->dest, udp->dest = port, udp->check = 0;
+    dns[2] |= 0x80, dns[3] |= 0x80;
+    return TC_ACT_UNSPEC;
+}
+char licence[] SEC("license") = "Apache-2.0";
 """
 
 
@@ -126,6 +153,19 @@ def ceiling(work: Path, *, rewritten: bool) -> Iterator[Server]:
         if rewritten:
             run("nsenter", f"--net={netns}", "nft", "-f", "-", input=dns_redirect(5301, 5302))
         yield Server(netns, port=53 if rewritten else 5301)
+
+
+@contextmanager
+def kernel_ceiling(work: Path) -> Iterator[Server]:
+    """A program in the kernel that turns every question into an empty answer, without looking at it."""
+    program, headers = work / "ceiling.bpf.o", f"-I/usr/include/{platform.machine()}-linux-gnu"
+    compiler = ("clang", "-O2", "-g", "-target", "bpf", headers, "-x", "c", "-c", "-", "-o", str(program))
+    subprocess.run(compiler, input=KERNEL_CEILING, text=True, check=True)
+    with namespace("bench-ceiling-kernel") as netns:
+        run("nsenter", f"--net={netns}", "tc", "qdisc", "add", "dev", "lo", "clsact")
+        words = ("tc", "filter", "add", "dev", "lo", "egress", "bpf", "direct-action", "object-file", program)
+        run("nsenter", f"--net={netns}", *words, "section", "tc")
+        yield Server(netns)
 
 
 @contextmanager

@@ -393,7 +393,7 @@ static __always_inline int reply(struct __sk_buff *skb, struct query *query, str
 		PUT(skb, at, answer->pointer, size);
 	} else {
 		/* a random one comes first, the others follow in their order */
-		__u32 which = bpf_get_prandom_u32() % records;
+		__u32 which = records > 1 ? bpf_get_prandom_u32() % records : 0;
 
 		for (int i = 0; i < IPV4S && i < records; i++) {
 			if (query->type == A) {
