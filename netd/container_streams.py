@@ -28,11 +28,15 @@ class ContainerStreams:
         live = self._containers.find(ref)
         if live.record.state.paused:
             raise Conflict(f"container {ref} is paused, unpause the container before attach")
-        if live.record.state.running:
-            return self._launcher.attach(live.record.id)
         streams = PendingStreams(live.record.config.tty)
-        live.pending.append(streams)
-        return streams
+        if not live.record.state.running:
+            live.pending.append(streams)
+            return streams
+        try:
+            return self._launcher.attach(live.record.id)
+        except Conflict:  # it ends at this moment: nothing will come any more
+            streams.cancel()
+            return streams
 
     async def logs(
         self,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -120,6 +122,16 @@ def test_attach_types_to_the_main_process_and_shows_what_it_prints(daemon: Daemo
     daemon.docker("run", "-d", "-i", "--name", "echo", "busybox", "sh", "-c", "read word; echo you said $word; exit 6")
     done = daemon.docker("attach", "echo", input="hello\n", check=False)
     assert (done.stdout, done.returncode) == ("you said hello\n", 6)
+
+
+def test_attaching_to_a_container_that_ends_at_that_moment_is_no_error(daemon: Daemon) -> None:
+    for _ in range(20):
+        daemon.run_container("brief", "true")
+        with ThreadPoolExecutor(1) as pool:
+            attached = pool.submit(daemon.api, "POST", "/containers/brief/attach?stream=1&stdout=1")
+            time.sleep(0.1)
+            daemon.remove_container("brief")  # ends the streams of whoever waits for its next start
+            assert attached.result().status == 200
 
 
 def test_inspect_shows_state_configuration_and_network(daemon: Daemon) -> None:

@@ -137,9 +137,12 @@ networks:
 
 @pytest.mark.skipif(shutil.which("docker-compose") is None, reason="docker-compose is not installed")
 def test_compose_brings_a_project_up_and_down(daemon: Daemon, tmp_path: Path) -> None:
+    # then it does itself what it asks of the docker CLI otherwise, which may be missing; `run` attaches after the start
+    environment = {**daemon.environment, "COMPOSE_INTERACTIVE_NO_CLI": "1"}
+
     def compose(*arguments: str) -> str:
         command = ("docker-compose", "--project-name", "shop", *arguments)
-        return str(run(*command, cwd=tmp_path, env=daemon.environment).stdout)
+        return str(run(*command, cwd=tmp_path, env=environment).stdout)
 
     (tmp_path / "docker-compose.yml").write_text(COMPOSE_FILE)
     compose("up", "-d")
@@ -152,7 +155,7 @@ def test_compose_brings_a_project_up_and_down(daemon: Daemon, tmp_path: Path) ->
     assert len(compose("ps", "-q", "db").split()) == 2
     assert compose("port", "web", "80").strip() == "127.0.0.1:8080"
     compose("restart", "web")
-    assert "blue" in compose("run", "--rm", "-T", "web", "sh", "-c", "echo $COLOUR")
+    assert "blue" in compose("run", "--rm", "-T", "web", "sh", "-c", "sleep 1; echo $COLOUR")
     compose("down")
     assert daemon.get("/containers/json?all=1") == []
     assert {network["Name"] for network in daemon.get("/networks")} == {"bridge", "host", "none"}
