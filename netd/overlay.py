@@ -187,7 +187,7 @@ class Overlays:
             if network.id in self._present:
                 return
             await self._kernel.ensure_network(self._spec(network))
-            remote = self._cluster.endpoints.on(network.id)
+            remote = self._cluster.remote.on(network.id)
             await self._kernel.ensure_peers(network.id, [_peer(e) for e in remote])
             await self._tell_names(network.record)
             self._present.add(network.id)
@@ -236,7 +236,7 @@ class Overlays:
 
     def remote(self, network_id: str) -> list[Endpoint]:
         """The endpoints of other hosts on a network this host is on."""
-        return [_shown(e) for e in self._cluster.endpoints.on(network_id)]
+        return [_shown(e) for e in self._cluster.remote.on(network_id)]
 
     async def everywhere(self, live: LiveNetwork) -> list[Member]:
         """A network's members on all hosts, also if this one is not on it.
@@ -246,7 +246,7 @@ class Overlays:
         me, network_id = self._cluster.hosts.me, live.record.id
         here = [dataclasses.replace(member, host=me.name, vtep=me.advertise) for member in live.members.values()]
         if network_id in self._present:
-            return [*here, *map(_member, self._cluster.endpoints.on(network_id))]
+            return [*here, *map(_member, self._cluster.remote.on(network_id))]
         with contextlib.suppress(Unavailable):
             here += [_member(e) for e in await self._cluster.endpoints.listed(network_id) if e.host != me.name]
         return here
@@ -286,7 +286,7 @@ class Overlays:
         own = [_record(e, s) for s in sandboxes for e in s.endpoints if e.scope == "global"]
         await self._cluster.start(self, own, list(self._kept()))
         for network_id in self._present:
-            remote = self._cluster.endpoints.on(network_id)
+            remote = self._cluster.remote.on(network_id)
             if remote:
                 await self._kernel.ensure_peers(network_id, [_peer(e) for e in remote])
 

@@ -20,6 +20,7 @@ from netd.cluster.hosts import GRACE, TTL, Hosts
 from netd.cluster.model import EndpointRecord, GlobalNetwork, HostRecord, Listener
 from netd.cluster.networks import Networks
 from netd.cluster.options import CONTROL_PORT, lease_seconds
+from netd.cluster.remote_endpoints import RemoteEndpoints
 from netd.cluster.sweep import UNDECIDED, Sweeper
 from netd.errors import InvalidParameter, Unavailable
 
@@ -54,6 +55,7 @@ class Cluster:
         networks: Networks,
         addresses: Addresses,
         endpoints: Endpoints,
+        remote: RemoteEndpoints,
         caches: Iterable[Cache[HostRecord] | Cache[GlobalNetwork] | Cache[EndpointRecord]],
         timing: Timing,
     ) -> None:
@@ -62,6 +64,7 @@ class Cluster:
         self.networks = networks
         self.addresses = addresses
         self.endpoints = endpoints
+        self.remote = remote
         self.channel: Channel | None = None
         self._caches = tuple(caches)
         self._sweeper = Sweeper(store, hosts, networks, undecided=timing.undecided)
@@ -105,8 +108,10 @@ class Cluster:
         hosts = Hosts(store, me, host_cache, await host_cache.load(), ttl=timing.ttl, grace=timing.grace)
         networks = Networks(store, hosts, network_cache, await network_cache.load())
         addresses = Addresses(store, hosts)
-        endpoints = Endpoints(store, hosts, networks, addresses, endpoint_cache, await endpoint_cache.load())
-        return cls(store, hosts, networks, addresses, endpoints, (host_cache, network_cache, endpoint_cache), timing)
+        remote = RemoteEndpoints(store, hosts, endpoint_cache, await endpoint_cache.load())
+        endpoints = Endpoints(store, hosts, networks, addresses, remote)
+        caches = (host_cache, network_cache, endpoint_cache)
+        return cls(store, hosts, networks, addresses, endpoints, remote, caches, timing)
 
     async def start(
         self,
@@ -119,9 +124,9 @@ class Cluster:
         """Become a member, and go on with the endpoints and addresses that this host has from before.
 
         Does not wait for the store. The listener is told what differs from `networks.items` and, after this,
-        from `endpoints.on`. Without `probes` the overlay's path to other hosts is not checked.
+        from `remote.on`. Without `probes` the overlay's path to other hosts is not checked.
         """
-        self.networks.listener = self.endpoints.listener = listener
+        self.networks.listener = self.endpoints.listener = self.remote.listener = listener
         for item in kept:
             self.addresses.adopt(item.network_id, item.container_id, [item.address])
         self.endpoints.adopt(own)
@@ -148,7 +153,7 @@ class Cluster:
         me = self.hosts.me
         if not me.advertise:
             return
-        channel = Channel(me, lambda: self.hosts.live, self.endpoints.hear, probes=probes)
+        channel = Channel(me, lambda: self.hosts.live, self.remote.hear, probes=probes)
         try:
             await channel.open()
         except OSError as error:
@@ -169,7 +174,7 @@ class Cluster:
             _, running = await asyncio.wait(running, timeout=1)
         if self.channel is not None:
             await self.channel.close()
-        for part in (self.endpoints, self.addresses, self.networks, self.hosts):
+        for part in (self.remote, self.addresses, self.networks, self.hosts):
             await part.close()
         for cache in self._caches:
             await cache.flush()
@@ -202,7 +207,7 @@ class Cluster:
         while True:
             await self._moved.wait()
             self._moved.clear()
-            await self.endpoints.reconsider()
+            await self.remote.reconsider()
 
 
 async def _for_ever(job: Callable[[], Awaitable[None]]) -> None:

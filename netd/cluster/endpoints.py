@@ -1,7 +1,6 @@
-"""Endpoints of global networks: this host's in the store, the other hosts' as this one needs them.
+"""This host's endpoints of global networks, in the store.
 
-This host's endpoints are desired state: a change that cannot be written now is written once the store answers
-again. Of the others only those are followed that share a network with one of ours.
+They are desired state: a change that cannot be written now is written once the store answers again.
 """
 
 from __future__ import annotations
@@ -10,45 +9,26 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 
 import msgspec
 from msgspec.structs import replace
 
-from kvstore.contract import Change, Entry, KeyExists, Store, StoreError, VersionMismatch
+from kvstore.contract import KeyExists, Store, VersionMismatch
 from netd.cluster.addresses import Addresses
-from netd.cluster.cache import Cache
 from netd.cluster.hosts import Hosts
-from netd.cluster.model import EndpointRecord, Listener
+from netd.cluster.model import ENDPOINTS, EndpointRecord, Listener, decode_endpoint, endpoint_key
 from netd.cluster.networks import Networks
+from netd.cluster.remote_endpoints import Followed, RemoteEndpoints
 from netd.errors import Forbidden, NetdError, Unavailable
-from netd.storecalls import follow, in_time, patiently, unavailable
+from netd.storecalls import in_time, patiently, unavailable
 
 log = logging.getLogger(__name__)
 
-PREFIX = "ep/"
 PARALLEL = 16  # endpoints brought back at a time
 REPLAY = 0.5  # seconds between tries to write what is still to be written
-HEARSAY = 10.0  # seconds an endpoint that its host announces is believed in without the store
 FIRST_LOOK = 2.0  # seconds the first container on a network waits for what the other hosts have there
-
-
-@dataclass(slots=True)
-class _Followed:
-    """One network's endpoints of other hosts: as stored, and as told to the listener."""
-
-    stored: dict[str, EndpointRecord] = field(default_factory=dict)
-    shown: dict[str, EndpointRecord] = field(default_factory=dict)
-    heard: dict[str, EndpointRecord | None] = field(default_factory=dict)  # from their hosts; None: it is gone
-    doubts: set[asyncio.Task[None]] = field(default_factory=set)
-    ready: asyncio.Event = field(default_factory=asyncio.Event)
-    task: asyncio.Task[None] | None = None
-
-    def stop(self) -> None:
-        for task in (*self.doubts, *((self.task,) if self.task else ())):
-            task.cancel()
 
 
 class Endpoints:
@@ -60,8 +40,7 @@ class Endpoints:
         hosts: Hosts,
         networks: Networks,
         addresses: Addresses,
-        cache: Cache[EndpointRecord],
-        known: Mapping[str, EndpointRecord],
+        remote: RemoteEndpoints,
     ) -> None:
         self.own: dict[str, EndpointRecord] = {}
         self.listener: Listener
@@ -70,13 +49,8 @@ class Endpoints:
         self._hosts = hosts
         self._networks = networks
         self._addresses = addresses
-        self._cache = cache
-        self._followed: dict[str, _Followed] = {}
+        self._remote = remote
         self._joining: Counter[str] = Counter()  # networks on which an endpoint is being put
-        self._telling: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._cached: dict[str, dict[str, EndpointRecord]] = defaultdict(dict)
-        for record in known.values():
-            self._cached[record.network_id][record.id] = record
         self._unwritten: dict[str, EndpointRecord] = {}  # to be put, or removed if no longer among `own`
         self._changing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._away = False
@@ -96,7 +70,7 @@ class Endpoints:
         async with self._following(endpoint.network_id) as following:
             await self._join(endpoint, following)
 
-    async def _join(self, endpoint: EndpointRecord, following: _Followed) -> None:
+    async def _join(self, endpoint: EndpointRecord, following: Followed) -> None:
         before = self.own.get(endpoint.id)
         endpoint = self._completed(endpoint)
         try:
@@ -127,7 +101,7 @@ class Endpoints:
         self._unwritten[before.id] = before
         self._wake.set()
 
-    async def _look_first(self, network_id: str, followed: _Followed) -> None:
+    async def _look_first(self, network_id: str, followed: Followed) -> None:
         """Wait for what the other hosts have on the network."""
         try:
             async with asyncio.timeout(FIRST_LOOK):
@@ -182,7 +156,7 @@ class Endpoints:
             if endpoint.id in self.own:
                 await self._write(self.own[endpoint.id])
             else:
-                await patiently(lambda: self._store.delete(_key(endpoint)))
+                await patiently(lambda: self._store.delete(endpoint_key(endpoint)))
                 self._changing.pop(endpoint.id, None)
             self._unwritten.pop(endpoint.id, None)
             self._away = False
@@ -206,16 +180,16 @@ class Endpoints:
         value = msgspec.json.encode(record)
         while True:
             try:
-                await self._store.create(_key(record), value)
+                await self._store.create(endpoint_key(record), value)
                 return
             except KeyExists:
-                entry = await self._store.get(_key(record))
+                entry = await self._store.get(endpoint_key(record))
             if entry is None:
                 continue
             if entry.value == value:
                 return
             try:
-                await self._store.cas(_key(record), value, entry.version)
+                await self._store.cas(endpoint_key(record), value, entry.version)
                 return
             except VersionMismatch:
                 continue
@@ -228,15 +202,15 @@ class Endpoints:
             self.own[endpoint.id] = endpoint
             name = "" if endpoint.anonymous else endpoint.name
             self._addresses.adopt(endpoint.network_id, endpoint.id, endpoint.addresses, name)
-            self._follow(endpoint.network_id)
+            self._remote.follow(endpoint.network_id)
 
     async def resync(self) -> None:
         """Make the store agree with what this host has: after each registration. Raises `Unavailable`."""
         limit = asyncio.Semaphore(PARALLEL)
         await asyncio.gather(*(self._bring_back(endpoint, limit) for endpoint in list(self.own.values())))
         await self._addresses.renew_rest()
-        for entry in await patiently(lambda: self._store.list(PREFIX)):
-            record = decode(entry)
+        for entry in await patiently(lambda: self._store.list(ENDPOINTS)):
+            record = decode_endpoint(entry)
             if record.host == self._hosts.me.name and record.id not in self.own:
                 log.info("endpoint %s (%s) of an earlier time is removed", record.id[:12], record.name)
                 with contextlib.suppress(VersionMismatch):  # it is back
@@ -284,47 +258,31 @@ class Endpoints:
         except Unavailable as error:
             log.info("%s; what is left there is given back later", error)
 
-    # ---- other hosts' endpoints -------------------------------------------------------------------------
-
-    def on(self, network_id: str) -> list[EndpointRecord]:
-        """Endpoints of other hosts on a network that this host is on, as told to the listener."""
-        followed = self._followed.get(network_id)
-        return list(followed.shown.values()) if followed else []
+    # ---- all hosts' endpoints ---------------------------------------------------------------------------
 
     def known(self) -> list[EndpointRecord]:
         """All endpoints of the networks that this host is on."""
-        return [*self.own.values(), *(e for followed in self._followed.values() for e in followed.shown.values())]
+        return [*self.own.values(), *self._remote.known()]
 
     async def listed(self, network_id: str = "") -> list[EndpointRecord]:
         """All endpoints, of one network or of all, of hosts that are there, as the store has them now.
 
         Raises `Unavailable`.
         """
-        prefix = f"{PREFIX}{network_id}/" if network_id else PREFIX
+        prefix = f"{ENDPOINTS}{network_id}/" if network_id else ENDPOINTS
         try:
             async with asyncio.timeout(FIRST_LOOK):
                 entries = await patiently(lambda: self._store.list(prefix))
         except TimeoutError as error:
             raise unavailable(error) from error
-        return [record for entry in entries if self._counts(record := decode(entry))]
-
-    def _counts(self, record: EndpointRecord) -> bool:
-        return record.host == self._hosts.me.name or record.host in self._hosts.live
-
-    def _follow(self, network_id: str) -> _Followed:
-        if network_id not in self._followed:
-            cached = self._cached.pop(network_id, {})
-            followed = self._followed[network_id] = _Followed(dict(cached))
-            followed.shown = {id: e for id, e in cached.items() if self._counts(e)}
-            followed.task = asyncio.create_task(self._watch(network_id, followed), name=f"endpoints {network_id[:12]}")
-        return self._followed[network_id]
+        return [record for entry in entries if self._remote.counts(record := decode_endpoint(entry))]
 
     @asynccontextmanager
-    async def _following(self, network_id: str) -> AsyncIterator[_Followed]:
+    async def _following(self, network_id: str) -> AsyncIterator[Followed]:
         """Whatever else leaves the network meanwhile, it is followed without a break."""
         self._joining[network_id] += 1
         try:
-            yield self._follow(network_id)
+            yield self._remote.follow(network_id)
         finally:
             self._joining[network_id] -= 1
             await self._unfollow_if_unused(network_id)
@@ -333,92 +291,5 @@ class Endpoints:
         if self._joining[network_id] or any(e.network_id == network_id for e in self.own.values()):
             return
         del self._joining[network_id]
-        followed = self._followed.pop(network_id, None)
-        if followed is None:
-            return
-        followed.stop()
-        for endpoint_id in followed.stored | followed.heard:
-            self._cache.delete(f"{network_id}/{endpoint_id}")
-        followed.stored.clear()
-        followed.heard.clear()
         self._addresses.forget(network_id)
-        await self._tell(network_id, followed)
-
-    async def _watch(self, network_id: str, followed: _Followed) -> None:
-        prefix = f"{PREFIX}{network_id}/"
-        async for change in follow(self._store, prefix, [prefix + id for id in followed.stored]):
-            self._apply(network_id, followed, change)
-            await self._tell(network_id, followed)
-            followed.ready.set()
-
-    def _apply(self, network_id: str, followed: _Followed, change: Change) -> None:
-        for key in change.deletes:
-            endpoint_id = key.rpartition("/")[2]
-            followed.heard.pop(endpoint_id, None)
-            if followed.stored.pop(endpoint_id, None):
-                self._cache.delete(f"{network_id}/{endpoint_id}")
-        for entry in change.puts.values():
-            record = decode(entry)
-            if record.host != self._hosts.me.name:
-                followed.stored[record.id] = record
-                if followed.heard.get(record.id):
-                    del followed.heard[record.id]  # but one that is said to be gone stays so until the store says it
-                self._cache.put(f"{network_id}/{record.id}", record)
-
-    async def _tell(self, network_id: str, followed: _Followed) -> None:
-        """Bring what the listener knows up to what is stored, of hosts that are there."""
-        async with self._telling[network_id]:
-            known = followed.stored | followed.heard
-            present = {id: e for id, e in known.items() if e is not None and e.host in self._hosts.live}
-            put = [e for id, e in present.items() if not e.same(followed.shown.get(id))]
-            gone = [e for id, e in followed.shown.items() if id not in present]
-            followed.shown = present
-            if not put and not gone:
-                return
-            try:
-                await self.listener.endpoints_changed(network_id, put, gone)
-            except Exception:
-                log.exception("endpoints of other hosts on network %s could not be followed", network_id[:12])
-
-    async def hear(self, endpoint: EndpointRecord, gone: bool) -> None:
-        """News from the host of an endpoint itself, ahead of the store or while it is away."""
-        followed = self._followed.get(endpoint.network_id)
-        if followed is None or endpoint.host == self._hosts.me.name:
-            return
-        if followed.heard.get(endpoint.id, endpoint) is None and not gone:
-            return  # news overtaken by its end
-        followed.heard[endpoint.id] = None if gone else endpoint
-        if endpoint.id not in followed.stored and not gone:
-            self._cache.put(f"{endpoint.network_id}/{endpoint.id}", endpoint)
-            doubt = asyncio.create_task(self._doubt(endpoint, followed))
-            followed.doubts.add(doubt)
-            doubt.add_done_callback(followed.doubts.discard)
-        await self._tell(endpoint.network_id, followed)
-
-    async def _doubt(self, endpoint: EndpointRecord, followed: _Followed) -> None:
-        """Forget an announced endpoint if the store, once it answers, does not have it."""
-        while endpoint.id in followed.heard and endpoint.id not in followed.stored:
-            await asyncio.sleep(HEARSAY)
-            with contextlib.suppress(StoreError):
-                if await self._store.get(_key(endpoint)) is None:
-                    followed.heard.pop(endpoint.id, None)
-                    if endpoint.id not in followed.stored:
-                        self._cache.delete(f"{endpoint.network_id}/{endpoint.id}")
-                    await self._tell(endpoint.network_id, followed)
-
-    async def reconsider(self) -> None:
-        """A host has come or gone: its endpoints with it."""
-        for network_id, followed in list(self._followed.items()):
-            await self._tell(network_id, followed)
-
-    async def close(self) -> None:
-        for followed in self._followed.values():
-            followed.stop()
-
-
-def decode(entry: Entry) -> EndpointRecord:
-    return msgspec.json.decode(entry.value, type=EndpointRecord)
-
-
-def _key(endpoint: EndpointRecord) -> str:
-    return f"{PREFIX}{endpoint.network_id}/{endpoint.id}"
+        await self._remote.unfollow(network_id)

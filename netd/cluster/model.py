@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from kvstore.contract import Entry
 from netd.model import Network
 
 
@@ -61,6 +63,17 @@ class EndpointRecord(Struct, frozen=True, kw_only=True):
     def same(self, other: EndpointRecord | None) -> bool:
         """Whether nothing is different that a host would have to act upon."""
         return other is not None and replace(self, incarnation="") == replace(other, incarnation="")
+
+
+ENDPOINTS = "ep/"  # the keys of all endpoints begin so
+
+
+def endpoint_key(endpoint: EndpointRecord) -> str:
+    return f"{ENDPOINTS}{endpoint.network_id}/{endpoint.id}"
+
+
+def decode_endpoint(entry: Entry) -> EndpointRecord:
+    return msgspec.json.decode(entry.value, type=EndpointRecord)
 
 
 class Listener(Protocol):

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from kvstore.contract import Entry, KeyExists, Store, VersionMismatch
 from netd.cluster.cache import Cache
 from netd.cluster.hosts import Hosts
-from netd.cluster.model import EndpointRecord, GlobalNetwork, Listener
+from netd.cluster.model import ENDPOINTS, EndpointRecord, GlobalNetwork, Listener, decode_endpoint
 from netd.errors import Conflict, Forbidden, InvalidParameter, NotFound, Unavailable
 from netd.ipam.claims import Claims
 from netd.ipam.cluster import allocate_vni
@@ -172,8 +172,8 @@ class Networks:
     async def _endpoints(self, network_id: str) -> list[EndpointRecord]:
         """The endpoints of hosts that are there; what others left is removed on the way."""
         present = []
-        for entry in await self._store.list(f"ep/{network_id}/"):
-            endpoint = msgspec.json.decode(entry.value, type=EndpointRecord)
+        for entry in await self._store.list(f"{ENDPOINTS}{network_id}/"):
+            endpoint = decode_endpoint(entry)
             if await self._hosts.is_absent(endpoint.host):
                 await self._store.delete(entry.key, entry.version)
             else:

@@ -76,7 +76,7 @@ class Host:
         self.heard = Heard()
         self.heard.networks = dict(self.cluster.networks.items)
         await self.cluster.start(self.heard, own, kept, probes=False)
-        for endpoints in (self.cluster.endpoints.on(n) for n in self.heard.networks):
+        for endpoints in (self.cluster.remote.on(n) for n in self.heard.networks):
             self.heard.endpoints.update((e.id, e) for e in endpoints)
 
     async def crash(self) -> None:
