@@ -1,7 +1,7 @@
 """Our nftables table in the kernel: brought from what it holds to what it should hold, one transaction a time.
 
 A drop in somebody else's base chain cannot be overruled: where another table's forward policy is drop (Docker
-sets one when it turns forwarding on), its owner must admit our bridges there.
+sets one when it turns forwarding on), its owner must admit our bridges there. `closed_by` tells of it.
 """
 
 from __future__ import annotations
@@ -76,6 +76,12 @@ class Firewall:
             return False
         self.replace(objects)
         return True
+
+    def closed_by(self) -> list[str]:
+        """The chains of others that forward nothing but what they know."""
+        chains = [thing["chain"] for thing in self._nft.listing("list chains") if "chain" in thing]
+        closed = [chain for chain in chains if (chain.get("hook"), chain.get("policy")) == ("forward", "drop")]
+        return [f"{chain['family']} {chain['table']} {chain['name']}" for chain in closed]
 
     def repair(self) -> bool:
         """Undo what somebody else did to the table; whether there was anything."""

@@ -116,6 +116,13 @@ class Kernel:
         work = partial(self._projection.reconcile, list(networks), list(sandboxes))
         repairs = await self._change(None, work)
         self._tell(repairs, logging.INFO)
+        for chain in await self._in_worker(self._projection.closed_by):
+            log.warning(
+                "chain %s has the policy drop: it cuts containers off from other networks and from the outside, until "
+                "it accepts what comes from and goes to their bridges (with Docker: iptables -I DOCKER-USER -i BRIDGE "
+                "-j ACCEPT, and once more with -o)",
+                chain,
+            )
         return repairs
 
     async def host_routes(self) -> list[IPv4Network | IPv6Network]:

@@ -222,6 +222,10 @@ class Projection:
         self._holders, self._namespaces = {}, {}
         return self._ensure_all(report, networks, sandboxes)
 
+    def closed_by(self) -> list[str]:
+        """The chains of other firewalls that let nothing through that they do not know."""
+        return self._firewall.closed_by()
+
     def repair(self, suspects: set[str]) -> Repairs:
         """Put right what is wrong with these objects (network and sandbox ids, FIREWALL); "" means all."""
         report = _Report()

@@ -32,5 +32,21 @@ def test_a_daemon_starts_beside_the_firewall_of_another(machine: Host, new_daemo
     daemon = new_daemon()
     daemon.run_container("web")
     assert "table inet theirs" in daemon.ruleset()
+    assert "has the policy drop" not in daemon.log.read_text()
     daemon.stop()
     assert "tcp dport 9 drop" in daemon.ruleset()
+
+
+def test_another_firewall_that_forwards_nothing_for_containers_is_named(
+    machine: Host, new_daemon: Callable[..., Daemon]
+) -> None:
+    """Docker closes forwarding when it is the one that turns it on; a drop of others cannot be overruled."""
+    machine.serve_outside(80)
+    machine.run("nft", "table ip filter { chain FORWARD { type filter hook forward priority 0; policy drop; }; }")
+    daemon = new_daemon()
+    daemon.run_container("web")
+    assert "nothing" in daemon.ask_from("web", OUTSIDE_IP, 80)
+    assert "chain ip filter FORWARD has the policy drop" in daemon.log.read_text()
+    for way in ("iifname", "oifname"):
+        machine.run("nft", "insert", "rule", "ip", "filter", "FORWARD", way, "netd0", "accept")
+    assert daemon.ask_from("web", OUTSIDE_IP, 80) == f"{HOST_IP} 80"
