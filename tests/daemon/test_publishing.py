@@ -37,7 +37,8 @@ def test_a_port_is_reached_from_everywhere(daemon: Daemon, kind: str, network: s
 def test_a_page_of_a_web_server_is_fetched_from_outside(daemon: Daemon) -> None:
     script = "echo 'hello from shop' >/var/www/index.html; exec httpd -f -p 80 -h /var/www"
     daemon.docker("run", "-d", "--name", "web", "-p", "8080:80", "busybox", "sh", "-c", script)
-    page = daemon.host.run_outside("curl", "--silent", "--fail", f"http://{HOST_IP}:8080/").stdout
+    fetch = ("curl", "--silent", "--fail", f"http://{HOST_IP}:8080/")
+    page = eventually(lambda: daemon.host.run_outside(*fetch, check=False).stdout)  # the server is only starting
     assert page == "hello from shop\n"
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from kvstore.open import open_store
 from netd.lab.stores import KINDS
 from netd.lab.topology import LabError, Machine
+from tests.kvstore.conftest import opened, until_it_works
 from tests.kvstore.servers import Server, not_installed
 
 SWITCH = "ensemble"  # a namespace with the bridge: no rule of the tests' own namespace sees what it forwards
@@ -90,7 +93,7 @@ class Ensemble:
         self.settle()
 
     def settle(self) -> None:
-        """Everything runs, is connected and agrees on a leader."""
+        """Everything runs, is connected, agrees on a leader and serves."""
         for member in self.members:
             member.heal()
             if not member.runs:
@@ -101,6 +104,8 @@ class Ensemble:
         while sum(member.leads for member in self.members) != 1:
             assert time.monotonic() < give_up, "no leader"
             time.sleep(0.1)
+        for member in self.members:
+            asyncio.run(_serves(self.url(member)))
 
     def url(self, *members: Member) -> str:
         """Of these members, or of all."""
@@ -117,6 +122,12 @@ class Ensemble:
         for name in (*(machine.name for machine in self._machines), SWITCH):
             subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
         subprocess.run(["ip", "link", "del", SWITCH], check=False, capture_output=True)
+
+
+async def _serves(url: str) -> None:
+    """Wait until the only member there writes: one that was cut off calls itself a follower for some seconds more."""
+    async with opened(lambda: open_store(url)) as store:
+        await until_it_works(lambda: store.delete("settled"))
 
 
 def _ip(arguments: str) -> None:

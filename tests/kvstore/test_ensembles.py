@@ -75,7 +75,7 @@ def test_a_member_lost_without_a_word_is_soon_done_without(ensemble: Ensemble, p
 
     async def main() -> None:
         async with opened(lambda: open_store(ensemble.url(*followers) + path)) as store:
-            lease = await store.lease(10)
+            lease = await until_it_works(lambda: store.lease(10))
             await store.create("hosts/me", b"", lease=lease)
             await put(store, "n/before")
             mirror = Mirror(store, "n/")
@@ -123,7 +123,7 @@ def test_nothing_acknowledged_is_lost_or_given_twice_when_the_leader_dies(ensemb
         stores = [await open_store(ensemble.url(*_from(ensemble, n)) + path) for n in range(3)]
         hosts = [Host(store, name) for store, name in zip(stores, "abc", strict=True)]
         try:
-            await stores[0].create("counter", b"0")
+            await until_it_works(lambda: put(stores[0], "counter", b"0"))
             done = asyncio.Event()
             counting = asyncio.gather(*(count(store, done) for store in stores))
             taken = [await take(host, number) for number in range(10) for host in hosts]
@@ -157,7 +157,7 @@ def test_a_watch_tells_everything_once_while_every_member_restarts_in_turn(ensem
             mirror = Mirror(store, "n/")
             old = {f"n/old/{number}": b"" for number in range(3)}
             for key in old:
-                await put(store, key)
+                await until_it_works(lambda key=key: put(store, key))  # type: ignore[misc]
             await mirror.becomes(old)
             new: dict[str, bytes] = {}
 
