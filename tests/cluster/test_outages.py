@@ -39,7 +39,7 @@ def test_while_the_store_is_away_what_is_known_stays_and_changes_fail_in_time(
             await a.stop(cache)
             begun = time.monotonic()
             await a.stop(cache)
-            assert time.monotonic() - begun < 0.1, "it is known that the store is away"
+            assert time.monotonic() - begun < 1, "it is known that the store is away"
             assert shop.id in b.heard.networks
             # the end of `cache` is told by its host itself
             await until(lambda: b.heard.names == {"web"})

@@ -120,7 +120,7 @@ def test_everything_moves_from_one_store_to_another(
             await b.start()
             await until(lambda: network_id in b.heard.networks)
             await b.run("db", b.heard.networks[network_id])
-            assert b.heard.names == {"web"}
+            await until(lambda: b.heard.names == {"web"})
             assert not a.heard.lost
 
     network_id, web = asyncio.run(fill())

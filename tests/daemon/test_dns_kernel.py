@@ -45,7 +45,8 @@ def inside(daemon: Daemon, ref: str) -> tuple[str, str]:
 def no_pause(daemon: Daemon, folder: Path, seconds: int = 2) -> Iterator[None]:
     """Known names are asked for in `web` all the time, and each question is answered at once."""
     (folder / "questions").write_text("db A\nDB.shop A\nweb AAAA\n")
-    words = ("dnsperf", "-s", "127.0.0.11", "-d", folder / "questions", "-l", seconds, "-Q", "2000", "-t", "1")
+    load = ("-l", seconds, "-Q", "2000", "-c", "10", "-t", "1")
+    words = ("dnsperf", "-s", "127.0.0.11", "-d", folder / "questions", *load)
     asking = subprocess.Popen([*inside(daemon, "web"), *map(str, words)], stdout=subprocess.PIPE, text=True)
     try:
         yield

@@ -92,7 +92,7 @@ def test_daemons_killed_again_and_again_while_networks_change(new_daemon: NewDae
     load = subprocess.Popen(
         [
             *("nsenter", f"--net=/proc/{pid}/ns/net", "dnsperf", "-s", "127.0.0.11", "-d", str(queries)),
-            *("-l", "10", "-Q", "1500", "-q", "3000", "-c", "4", "-t", "3"),
+            *("-l", "15", "-Q", "1500", "-q", "3000", "-c", "10", "-t", "3"),
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

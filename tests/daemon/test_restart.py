@@ -54,7 +54,7 @@ def start_dnsperf(daemon: Daemon, ref: str, queries: Path, seconds: int) -> subp
     """dnsperf inside a container's network, asking its resolver."""
     pid = daemon.inspect(ref)["State"]["Pid"]
     command = ["nsenter", f"--net=/proc/{pid}/ns/net", "dnsperf", "-s", "127.0.0.11", "-d", str(queries)]
-    options = ["-l", str(seconds), "-Q", "1000", "-q", "3000", "-c", "4", "-t", "3"]
+    options = ["-l", str(seconds), "-Q", "1000", "-q", "3000", "-c", "10", "-t", "3"]
     return subprocess.Popen(
         [*command, *options], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

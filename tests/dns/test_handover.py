@@ -60,7 +60,9 @@ def test_no_question_is_lost_when_the_resolver_is_replaced(tmp_path: Path) -> No
             client = await before.sandbox("s1", upstreams=(upstream(server.port),))
             command = ["dnsperf", "-s", "127.0.0.1", "-p", str(client.udp), "-d", str(tmp_path / "questions")]
             load = await asyncio.create_subprocess_exec(
-                *command, *("-l", "5", "-Q", "1000", "-q", "2000", "-t", "4"), stdout=asyncio.subprocess.PIPE
+                *command,
+                *("-l", "5", "-Q", "1000", "-q", "2000", "-c", "10", "-t", "4"),
+                stdout=asyncio.subprocess.PIPE,
             )
             await asyncio.sleep(1)
             await before.resolver.close()

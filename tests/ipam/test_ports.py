@@ -253,7 +253,7 @@ def test_a_thousand_ports_are_cheap(ports: PortAllocator) -> None:
     started = time.perf_counter()
     got = ports.allocate("a", [Binding(Port("tcp", 8000, 1000), None, (20000, 20999))])
     assert [(p.host_port, p.count) for p in got] == [(20000, 1000), (20000, 1000)]
-    assert time.perf_counter() - started < 0.2
+    assert time.perf_counter() - started < 2
 
 
 # ---- properties -----------------------------------------------------------------------------------------
