@@ -12,8 +12,12 @@ import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.namespaces import enter_private_namespaces
+
+settings.register_profile("netd", deadline=None)  # how long an example takes is the machine's affair
+settings.load_profile("netd")
 
 
 def pytest_configure(config: pytest.Config) -> None:

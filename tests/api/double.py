@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,6 +63,13 @@ class Process:
         self.closed.set()
 
 
+def eventually(condition: Callable[[], Any], within: float = 20) -> bool:
+    deadline = time.monotonic() + within
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return bool(condition())
+
+
 @dataclass
 class Networks:
     """Remembers what it was asked for."""
@@ -102,6 +110,7 @@ class Containers:
     created: list[ContainerCreate] = field(default_factory=list)
     ended: asyncio.Future[tuple[int, str]] | None = None
     slow: float = 0
+    starting: int = 0
     started: int = 0
 
     async def connect(self, network: str, body: NetworkConnect) -> None:
@@ -114,6 +123,7 @@ class Containers:
     async def start(self, ref: str) -> None:
         if ref == "web":
             raise NotModified("container already started")
+        self.starting += 1
         await asyncio.sleep(self.slow)
         self.started += 1
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.api.double import Double, read_all
+from tests.api.double import Double, eventually, read_all
 from tests.unix_http import UnixConnection
 
 CREATE = b"POST /networks/create HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -55,7 +55,7 @@ def test_garbage_is_refused(api: Double, sent: bytes, caplog: pytest.LogCaptureF
     assert api.request("GET", "/_ping").status == 200
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=200))
 def test_any_bytes(api: Double, sent: bytes) -> None:
     api.raw(sent, half_close=True)
@@ -66,9 +66,8 @@ def test_a_change_under_way_is_finished_when_its_client_leaves(api: Double) -> N
     api.containers.slow = 0.2
     with api.connect() as connection:
         connection.sendall(b"POST /containers/idle/start HTTP/1.1\r\nHost: x\r\n\r\n")
-        time.sleep(0.05)
-    time.sleep(0.3)
-    assert api.containers.started == 1
+        assert eventually(lambda: api.containers.starting)
+    assert eventually(lambda: api.containers.started)
 
 
 def test_an_upload_that_breaks_off_is_no_image(api: Double) -> None:
@@ -101,10 +100,7 @@ def test_a_waiting_client_that_leaves_is_forgotten(api: Double) -> None:
     connection.sock.shutdown(socket.SHUT_RDWR) if connection.sock else None
     answer.close()
     connection.close()
-    deadline = time.monotonic() + 5
-    while not api.containers.ended.cancelled() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert api.containers.ended.cancelled()
+    assert eventually(api.containers.ended.cancelled)
 
 
 # ---- clients that say no more, but listen ----
@@ -141,7 +137,4 @@ def test_a_listener_that_goes_without_a_word_is_noticed(api: Double) -> None:
         connection.shutdown(socket.SHUT_WR)
         assert connection.recv(17) == b"HTTP/1.1 200 OK\r\n"
         assert len(api.api.connections) == 1
-    deadline = time.monotonic() + 5
-    while api.api.connections and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not api.api.connections
+    assert eventually(lambda: not api.api.connections)

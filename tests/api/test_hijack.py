@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from netd.launcher.streams import STDOUT
-from tests.api.double import EXEC_ID, Double, read_all
+from tests.api.double import EXEC_ID, Double, eventually, read_all
 from tests.unix_http import UnixConnection
 
 ATTACH = "POST /v1.48/containers/web/attach?stdin=1&stdout=1&stderr=1&stream=1 HTTP/1.1\r\nHost: x\r\n"
@@ -51,13 +51,6 @@ def frames(data: bytes) -> list[tuple[int, bytes]]:
         start += 8 + length
     assert start == len(data)
     return [(stream, bytes(joined)) for stream, joined in found]
-
-
-def eventually(condition: Any, within: float = 5) -> bool:
-    deadline = time.monotonic() + within
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return bool(condition())
 
 
 # ---- the stock CLI ----

@@ -44,7 +44,7 @@ class Terminal:
 
     def ask(self, keys: bytes, text: str) -> None:
         """Types until `text` is on the screen: what the container does, and when, is not ours to know."""
-        for _ in range(20):
+        for _ in range(60):
             self.type(keys)
             until = time.monotonic() + 0.5
             while text.encode() not in self.screen and (left := until - time.monotonic()) > 0:
@@ -53,7 +53,7 @@ class Terminal:
                 return
         raise AssertionError(f"{text!r} did not appear on: {self.screen!r}")
 
-    def see(self, text: str, seconds: float = 10) -> None:
+    def see(self, text: str, seconds: float = 30) -> None:
         """Waits until `text` is on the screen."""
         deadline = time.monotonic() + seconds
         while text.encode() not in self.screen:
@@ -62,7 +62,7 @@ class Terminal:
 
     def end(self) -> int:
         """Waits for the client; its exit code."""
-        while self._read(10):
+        while self._read(30):
             pass
         _, status = os.waitpid(self.pid, 0)
         os.close(self.descriptor)

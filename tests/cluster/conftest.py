@@ -19,7 +19,7 @@ from tests.kvstore.conftest import Backend, opener, own_server, servers
 
 __all__ = ["Backend", "opener", "own_server", "servers"]
 
-SOON = 5.0  # seconds
+SOON = 20.0  # seconds
 
 
 class Heard:

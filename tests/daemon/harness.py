@@ -32,6 +32,7 @@ NETD = ROOT / ".venv" / "bin" / "netd"
 PEER = Path(__file__).parent / "peer.py"
 HOST_IP = "192.0.2.1"
 OUTSIDE_IP = "192.0.2.2"
+REST = 0.6  # seconds, a little more than the daemon pauses between two repairs
 NO_PROXY = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
 
 
@@ -45,7 +46,7 @@ def run(*command: str | Path, check: bool = True, timeout: float = 60, **options
     return done
 
 
-def eventually(condition: Callable[[], Any], *, within: float = 5, every: float = 0.02) -> Any:
+def eventually(condition: Callable[[], Any], *, within: float = 20, every: float = 0.02) -> Any:
     """Wait until `condition()` is true and return what it gave; fail with its last answer otherwise."""
     deadline = time.monotonic() + within
     while True:
@@ -55,6 +56,18 @@ def eventually(condition: Callable[[], Any], *, within: float = 5, every: float 
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {within} s; last answer: {answer!r}")
         time.sleep(every)
+
+
+def mended(damage: Callable[[], Any], whole: Callable[[], Any], *, within: float = 1) -> None:
+    """Damage is mended in so many seconds, at the best of three times: others may be using this machine."""
+    took: list[float] = []
+    while len(took) < 3 and min(took, default=within) >= within:
+        time.sleep(REST)
+        damage()
+        begun = time.monotonic()
+        eventually(whole)
+        took.append(time.monotonic() - begun)
+    assert min(took) < within, f"mended after {took} s"
 
 
 @dataclass

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.daemon.harness import Daemon, eventually
+from tests.unix_http import UnixConnection
 
 
 def test_run_prints_what_the_container_prints_and_ends_with_its_exit_code(daemon: Daemon) -> None:
@@ -128,11 +128,12 @@ def test_attach_types_to_the_main_process_and_shows_what_it_prints(daemon: Daemo
 def test_attaching_to_a_container_that_ends_at_that_moment_is_no_error(daemon: Daemon) -> None:
     for _ in range(20):
         daemon.run_container("brief", "true")
-        with ThreadPoolExecutor(1) as pool:
-            attached = pool.submit(daemon.api, "POST", "/containers/brief/attach?stream=1&stdout=1")
-            time.sleep(0.1)
+        with contextlib.closing(UnixConnection(daemon.socket)) as client:
+            client.request("POST", "/containers/brief/attach?stream=1&stdout=1")
+            attached = client.getresponse()
+            assert attached.status == 200
             daemon.remove_container("brief")  # ends the streams of whoever waits for its next start
-            assert attached.result().status == 200
+            attached.read()
 
 
 def test_inspect_shows_state_configuration_and_network(daemon: Daemon) -> None:

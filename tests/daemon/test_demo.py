@@ -13,7 +13,7 @@ def test_the_demo_runs_goes_on_if_asked_and_is_removed() -> None:
         place = Path(folder, "demo")
         environment = {**NO_PROXY, "NETD_DEMO": str(place)}
         before = run("ip", "netns").stdout
-        shown = run(ROOT / "scripts" / "demo", env={**environment, "KEEP": "1"}).stdout
+        shown = run(ROOT / "scripts" / "demo", env={**environment, "KEEP": "1"}, timeout=180).stdout
         for words in ("PING cellar (", "Address: 198.51.100.7", "outside$ curl", "\nWelcome to the shop\n"):
             assert words in shown
         still = run(ROOT / ".venv/bin/netd", "--host", f"unix://{place}/netd.sock", "ps", "--format", "{{.Names}}")

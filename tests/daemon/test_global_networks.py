@@ -175,10 +175,10 @@ def test_a_container_whose_address_was_taken_while_its_host_was_away_gets_anothe
     finally:
         two.heal()
     eventually(lambda: two.address("web", "shop") == "", within=25, every=0.2)
-    assert "eth0" not in interfaces(two, "web")
+    eventually(lambda: "eth0" not in interfaces(two, "web"))
     everywhere(pair, "shop", {"db", "heir"})
-    told = two.netd("events", "--since", since, "--until", "0s", "--filter", "event=disconnect").stdout
-    assert "network disconnect" in told
+    past = ("events", "--since", since, "--until", "0s", "--filter", "event=disconnect")
+    eventually(lambda: "network disconnect" in two.netd(*past).stdout, every=0.2)
     assert "is taken by host host1" in two.log.read_text()
     connect(two, "shop", "web")
     assert two.address("web", "shop") not in ("", address)

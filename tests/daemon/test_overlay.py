@@ -103,9 +103,11 @@ def test_networks_do_not_mix(pair: Pair) -> None:
 def test_the_way_out_and_published_ports_lead_through_the_local_gateway_bridge(pair: Pair) -> None:
     _, one, two = pair
     overlay(one, "shop")
-    two.run_container("web", "sleep", "1000", network="shop", PortBindings={"8000/tcp": [{"HostPort": "8000"}]})
+    two.run_container(
+        "web", "sleep", "1000", network="shop", HostConfig={"PortBindings": {"8000/tcp": [{"HostPort": "8000"}]}}
+    )
     two.serve("web", 8000)
-    assert one.host.ask(two.machine_address, 8000)
+    assert one.host.ask(two.machine_address, 8000).endswith(" 8000")
     assert two.reaches("web", HUB_IP)
 
 

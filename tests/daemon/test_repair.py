@@ -6,9 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.daemon.harness import HOST_IP, OUTSIDE_IP, Daemon, eventually
-
-WITHIN = 1.0  # seconds
+from tests.daemon.harness import HOST_IP, OUTSIDE_IP, Daemon, mended
 
 
 @pytest.fixture
@@ -43,8 +41,7 @@ def bridge_of(daemon: Daemon) -> str:
 def comes_back(daemon: Daemon, *damage: str) -> None:
     """After this command everything is soon again as it was."""
     before = (daemon.links(), daemon.ruleset(), daemon.routes())
-    daemon.host.run(*damage)
-    eventually(lambda: (daemon.links(), daemon.ruleset(), daemon.routes()) == before, within=WITHIN)
+    mended(lambda: daemon.host.run(*damage), lambda: (daemon.links(), daemon.ruleset(), daemon.routes()) == before)
     assert_all_works(daemon)
 
 
@@ -91,8 +88,8 @@ def test_the_whole_ruleset(shop: Daemon) -> None:
 
 def test_the_rules_inside_a_container(shop: Daemon) -> None:
     pid = shop.inspect("web")["State"]["Pid"]
-    shop.host.run("nsenter", f"--net=/proc/{pid}/ns/net", "nft", "flush", "ruleset")
-    eventually(lambda: shop.resolve("web", "db") == {shop.address("db", "shop")}, within=WITHIN)
+    flush = ("nsenter", f"--net=/proc/{pid}/ns/net", "nft", "flush", "ruleset")
+    mended(lambda: shop.host.run(*flush), lambda: shop.resolve("web", "db") == {shop.address("db", "shop")})
 
 
 def test_what_was_wrong_is_logged(shop: Daemon) -> None:

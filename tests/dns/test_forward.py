@@ -32,7 +32,7 @@ from tests.dns.helpers import (
     world,
 )
 
-AT_ONCE = 0.5  # seconds on a busy machine; whoever waits for a server waits 1 at least
+MOMENT = 0.5  # seconds a busy machine may take; whoever waits for a server waits 0.8 at least
 
 
 def resolve(dns_socket: Path, test: Callable[[World], Awaitable[None]]) -> None:
@@ -95,10 +95,10 @@ def test_1_46_and_1_47_bettered_a_dead_first_server_costs_a_second_once(dns_sock
         async with fake_upstream(silent) as dead, fake_upstream(address()) as good:
             client = await w.sandbox(upstreams=(upstream(dead.port), upstream(good.port)))
             first, reply = await timed(client, "one.example")
-            assert reply.rr and first < 1.0
+            assert reply.rr and first < 1 + MOMENT
             for name in ("two.example", "three.example"):
                 later, reply = await timed(client, name)
-                assert reply.rr and later < 0.1
+                assert reply.rr and later < MOMENT
 
     resolve(dns_socket, test)
 
@@ -111,7 +111,7 @@ def test_a_server_that_comes_back_is_noticed_without_making_anybody_wait(dns_soc
             first.behave = address("192.0.2.1")
             await asyncio.sleep(1.1)
             took, _ = await timed(client, "b.example")
-            assert took < AT_ONCE
+            assert took < MOMENT
             async with asyncio.timeout(5):
                 for number in itertools.count():
                     if await client.addresses(f"c{number}.example") == ["192.0.2.1"]:
@@ -136,7 +136,7 @@ def test_option_timeout_shortens_the_wait(dns_socket: Path) -> None:
         async with fake_upstream(silent) as dead:
             client = await w.sandbox(upstreams=(upstream(dead.port),), options=("timeout:1", "attempts:3"))
             took, reply = await timed(client, "a.example")
-            assert reply.header.rcode == RCODE.SERVFAIL and took < 1
+            assert reply.header.rcode == RCODE.SERVFAIL and took < 1 + MOMENT
             assert len(dead.asked) == 3
 
     resolve(dns_socket, test)
@@ -162,7 +162,7 @@ def test_1_50_servfail_and_refused_go_to_the_next_all_else_is_relayed(dns_socket
             for rcode in (RCODE.SERVFAIL, RCODE.REFUSED):
                 first.behave = failing(rcode)
                 took, reply = await timed(client, f"r{rcode}.example")
-                assert reply.rr and took < AT_ONCE
+                assert reply.rr and took < MOMENT
             for rcode in (RCODE.NXDOMAIN, RCODE.NOTIMP, RCODE.FORMERR):
                 first.behave = failing(rcode)
                 assert (await client.ask(f"r{rcode}.example")).header.rcode == rcode
@@ -283,7 +283,7 @@ def test_a_slow_upstream_delays_nobody_else(dns_socket: Path) -> None:
             await asyncio.sleep(0.1)
             for client, name in ((stuck, "web"), (fine, "b.example")):
                 took, reply = await timed(client, name)
-                assert reply.rr and took < AT_ONCE
+                assert reply.rr and took < MOMENT
             await asyncio.gather(*waiting)
 
     resolve(dns_socket, test)
@@ -299,7 +299,7 @@ def test_1_53_bettered_too_much_in_flight_is_refused_at_once(dns_socket: Path) -
                     if i % 100 == 0:
                         await asyncio.sleep(0.05)
                 took, reply = await timed(client, "late.example")
-                assert reply.header.rcode == RCODE.REFUSED and took < AT_ONCE
+                assert reply.header.rcode == RCODE.REFUSED and took < MOMENT
                 assert (await client.ask("web")).rr
 
     resolve(dns_socket, test)
@@ -331,7 +331,7 @@ def test_1_54_and_1_56_own_servers_are_asked_from_the_sandbox_the_host_s_from_ou
                     client = Client(udp.getsockname()[1], tcp.getsockname()[1])
             finally:
                 os.close(netns_fd)
-            for _ in range(20):
+            for _ in range(200):
                 if await client.addresses("in.example") == ["192.0.2.9"]:
                     break
                 await asyncio.sleep(0.05)
@@ -357,7 +357,7 @@ def test_1_55_the_resolver_never_asks_itself(dns_socket: Path) -> None:
     async def test(w: World) -> None:
         client = await w.sandbox(upstreams=(Upstream(ip_address("127.0.0.11"), 53),))
         took, reply = await timed(client, "a.example")
-        assert reply.header.rcode == RCODE.SERVFAIL and took < AT_ONCE
+        assert reply.header.rcode == RCODE.SERVFAIL and took < MOMENT
 
     resolve(dns_socket, test)
 
@@ -406,7 +406,7 @@ def test_an_unreachable_server_costs_nothing(dns_socket: Path) -> None:
         async with fake_upstream(address()) as good:
             client = await w.sandbox(upstreams=(upstream(unused_port()), upstream(good.port)))
             took, reply = await timed(client, "a.example")
-            assert reply.rr and took < AT_ONCE
+            assert reply.rr and took < MOMENT
 
     resolve(dns_socket, test)
 
@@ -423,12 +423,14 @@ def dnsmasq() -> Iterator[int]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.settimeout(0.2)
         probe.connect(("127.0.0.1", port))
-        for _ in range(50):
+        for _ in range(500):
             with contextlib.suppress(OSError):
                 probe.send(question("real.example").pack())
                 if probe.recv(512):
                     break
             time.sleep(0.02)
+        else:
+            pytest.fail("dnsmasq does not answer")
     yield port
     process.terminate()
     process.wait()

@@ -20,7 +20,7 @@ LABELS = st.lists(st.binary(min_size=1, max_size=63), min_size=1, max_size=6).fi
     lambda labels: sum(len(label) + 1 for label in labels) < 255
 )
 TYPES = st.integers(0, 65535)
-calm = settings(deadline=None, max_examples=60)
+calm = settings(max_examples=60)
 
 
 def encode(labels: list[bytes]) -> bytes:

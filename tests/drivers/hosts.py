@@ -214,7 +214,7 @@ class Hosts:
     def _others(self, host: Host, network: Network) -> list[Host]:
         return [other for other in self.hosts if other is not host and network.id in other.networks]
 
-    def eventually(self, holds: Callable[[], bool], within: float = 1.0) -> float:
+    def eventually(self, holds: Callable[[], bool], within: float = 10) -> float:
         """Let the daemons' loop run until it holds; returns the seconds it took. Fails after `within`."""
         start = time.monotonic()
         while not holds():

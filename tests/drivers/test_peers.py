@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scapy.layers.inet6 import ICMPv6ND_NA, IPv6
 from scapy.layers.l2 import ARP, Ether
@@ -29,7 +29,6 @@ peers = st.builds(
 steps = st.lists(st.tuples(st.sampled_from([1, 2]), peers) | st.sampled_from(IDS))
 
 
-@settings(deadline=None)  # others may be using the machine
 @given(steps)
 def test_changes_applied_one_by_one_make_the_rows_of_the_peers_put_last(found: list[tuple[int, Peer] | str]) -> None:
     told, kernel = Peers(), dict[tuple[int, object], Row]()

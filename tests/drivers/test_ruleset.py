@@ -109,7 +109,7 @@ addresses = st.builds(
 
 
 @pytest.mark.root
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(st.tuples(st.sampled_from(["x", "y"]), forwards(), addresses), min_size=1, max_size=4))
 def test_step_by_step_the_kernel_holds_what_is_wanted(
     own_namespace: None, steps: list[tuple[str, list[PortForward], tuple[str, str]]]

@@ -177,7 +177,7 @@ class World:
             into = f"/proc/self/fd/{namespace.fileno()}"
             subprocess.run(["ip", "link", "set", device, "netns", into], check=True, pass_fds=[namespace.fileno()])
 
-    def eventually(self, holds: Callable[[], bool], within: float = 1.0) -> float:
+    def eventually(self, holds: Callable[[], bool], within: float = 10) -> float:
         """Let the daemon's loop run until it holds; returns the seconds it took. Fails after `within`."""
         start = time.monotonic()
         while not holds():

@@ -29,7 +29,7 @@ def tcp(container: int, host: int | None = None, host_ip: str = "", *, last: int
 
 @pytest.fixture
 def sysctls(tmp_path: Path) -> Path:
-    (tmp_path / "ip_local_port_range").write_text("40000\t40004\n")
+    (tmp_path / "ip_local_port_range").write_text("24000\t24004\n")
     (tmp_path / "ip_local_reserved_ports").write_text("\n")
     return tmp_path
 
@@ -187,27 +187,27 @@ def test_a_host_range_gives_the_first_free_port_of_it(ports: PortAllocator) -> N
 
 
 def test_ephemeral_ports_follow_each_other_and_wrap_around(ports: PortAllocator) -> None:
-    assert [host_ports(ports.allocate(owner, [tcp(80)])) for owner in "abc"] == [[40000], [40001], [40002]]
+    assert [host_ports(ports.allocate(owner, [tcp(80)])) for owner in "abc"] == [[24000], [24001], [24002]]
     ports.release("a")
-    assert [host_ports(ports.allocate(owner, [tcp(80)])) for owner in "def"] == [[40003], [40004], [40000]]
+    assert [host_ports(ports.allocate(owner, [tcp(80)])) for owner in "def"] == [[24003], [24004], [24000]]
     with pytest.raises(NetdError, match="all ports are allocated"):
         ports.allocate("g", [tcp(80)])
 
 
 def test_ephemeral_ports_skip_reserved_ones(ports: PortAllocator, sysctls: Path) -> None:
-    (sysctls / "ip_local_reserved_ports").write_text("22,40000-40001,40003\n")
-    assert [host_ports(ports.allocate(owner, [tcp(80)])) for owner in "ab"] == [[40002], [40004]]
+    (sysctls / "ip_local_reserved_ports").write_text("22,24000-24001,24003\n")
+    assert [host_ports(ports.allocate(owner, [tcp(80)])) for owner in "ab"] == [[24002], [24004]]
 
 
 def test_all_addresses_of_a_container_port_get_the_same_ephemeral_port(ports: PortAllocator) -> None:
-    ports.allocate("a", [tcp(80, 40000, "::1")])
+    ports.allocate("a", [tcp(80, 24000, "::1")])
     got = ports.allocate("b", [tcp(80, host_ip="127.0.0.1"), tcp(80, host_ip="::1")])
-    assert got == [BoundPort("tcp", LOCAL, 40001, 80), BoundPort("tcp", IPv6Address("::1"), 40001, 80)]
+    assert got == [BoundPort("tcp", LOCAL, 24001, 80), BoundPort("tcp", IPv6Address("::1"), 24001, 80)]
 
 
 def test_fixed_ports_go_before_ephemeral_ones(ports: PortAllocator) -> None:
-    got = ports.allocate("a", [tcp(80), tcp(81, 40000)], [LOCAL])
-    assert {p.container_port: p.host_port for p in got} == {81: 40000, 80: 40001}
+    got = ports.allocate("a", [tcp(80), tcp(81, 24000)], [LOCAL])
+    assert {p.container_port: p.host_port for p in got} == {81: 24000, 80: 24001}
 
 
 # ---- processes of the host --------------------------------------------------------------------------------
@@ -243,8 +243,8 @@ def test_an_address_that_is_not_the_hosts_is_refused(ports: PortAllocator) -> No
 
 @pytest.mark.root
 def test_ephemeral_and_range_ports_step_over_host_processes(ports: PortAllocator) -> None:
-    with listening("0.0.0.0", 40000), listening("0.0.0.0", 8100):
-        assert host_ports(ports.allocate("a", [tcp(80)])) == [40001]
+    with listening("0.0.0.0", 24000), listening("0.0.0.0", 8100):
+        assert host_ports(ports.allocate("a", [tcp(80)])) == [24001]
         assert host_ports(ports.allocate("a", [tcp(81, 8100, last=8110)])) == [8101]
 
 

@@ -81,7 +81,7 @@ async def until_it_works(call: Callable[[], Awaitable[T]]) -> T:
                 await asyncio.sleep(0.1)
 
 
-LEASES = {"sqlite": (1.0, 2.0), "etcd": (2.0, 4.0), "consul": (10.0, 25.0), "zookeeper": (4.0, 8.0)}
+LEASES = {"sqlite": (3.0, 6.0), "etcd": (2.0, 4.0), "consul": (10.0, 25.0), "zookeeper": (4.0, 8.0)}
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-READY = 30.0  # seconds a server may take to answer
+READY = 90.0  # seconds a server may take to answer
 ZOOKEEPER_JARS = ("zookeeper.jar", "slf4j-simple.jar")
 
 
@@ -27,11 +27,18 @@ def not_installed(kind: str, what: str) -> NoReturn:
     pytest.skip(what)
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody has, and that was given to no other server, which may not have it yet."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        if port not in _given:
+            _given.add(port)
+            return port
 
 
 class Server:

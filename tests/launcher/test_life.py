@@ -93,14 +93,22 @@ def test_a_killed_container_ends_with_137_even_when_paused(lab: Lab) -> None:
 def test_a_paused_container_stands_still(lab: Lab) -> None:
     async def scenario() -> None:
         id = await lab.start("sh", "-c", "while :; do echo tick; sleep 0.01; done")
-        await asyncio.sleep(0.1)
-        await lab.launcher.pause(id)
-        before = await collect(lab.launcher.logs(id))
-        await asyncio.sleep(0.1)
-        assert await collect(lab.launcher.logs(id)) == before != ""
-        await lab.launcher.resume(id)
-        await asyncio.sleep(0.1)
-        assert len(await collect(lab.launcher.logs(id))) > len(before)
+
+        async def said() -> str:
+            await asyncio.sleep(0.1)
+            return await collect(lab.launcher.logs(id))
+
+        async with asyncio.timeout(20):
+            while not await said():
+                pass
+            await lab.launcher.pause(id)
+            while (before := await said()) != await said():  # its last words are on their way
+                pass
+            await asyncio.sleep(0.1)
+            assert await said() == before
+            await lab.launcher.resume(id)
+            while len(await said()) <= len(before):
+                pass
 
     lab.run(scenario())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+from datetime import datetime
 
 import pytest
 
@@ -147,7 +147,9 @@ def test_a_log_can_be_cut_by_time_stream_and_number(lab: Lab) -> None:
         id = await lab.start("sh", "-c", "echo early; sleep 0.3; echo late; echo bad >&2; echo last")
         await lab.launcher.wait(id)
         logs = lab.launcher.logs
-        middle = time.time() - 0.15
+        stamps = (await collect(logs(id, stderr=False, timestamps=True))).split()[::2]
+        early, late = (datetime.fromisoformat(stamp[:26] + "Z").timestamp() for stamp in stamps[:2])
+        middle = (early + late) / 2
         assert await collect(logs(id, since=middle, stderr=False)) == "late\nlast\n"
         assert await collect(logs(id, until=middle)) == "early\n"
         assert await collect(logs(id, tail=2, stderr=False)) == "late\nlast\n"
