@@ -22,6 +22,7 @@ class Cache(Generic[T]):
         self._records = Records(store, f"cluster/{prefix}", kind)
         self._pending: dict[str, T | None] = {}
         self._wake = asyncio.Event()
+        self._writing = asyncio.Lock()
 
     async def load(self) -> dict[str, T]:
         """All that was known when the last daemon stopped."""
@@ -40,19 +41,17 @@ class Cache(Generic[T]):
         """Write what changes, for ever."""
         while True:
             await self._wake.wait()
-            await self.flush()
+            await asyncio.shield(self.flush())  # what the store was given is done, whoever still waits for it
 
     async def flush(self) -> None:
         """Write what has changed until now."""
-        self._wake.clear()
-        pending, self._pending = self._pending, {}
-        try:
-            await asyncio.gather(*(self._write(key, value) for key, value in pending.items()))
-        except (StoreError, NetdError):
-            log.exception("what is known of the cluster could not be kept")
-        except asyncio.CancelledError:
-            self._pending = pending | self._pending  # for the flush at the end
-            raise
+        async with self._writing:
+            self._wake.clear()
+            pending, self._pending = self._pending, {}
+            try:
+                await asyncio.gather(*(self._write(key, value) for key, value in pending.items()))
+            except (StoreError, NetdError):
+                log.exception("what is known of the cluster could not be kept")
 
     async def _write(self, key: str, value: T | None) -> None:
         if value is None:

@@ -8,6 +8,7 @@ claims. Whatever a crash leaves half done is either marked as being removed or a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -16,7 +17,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from kvstore.contract import Entry, KeyExists, Store, VersionMismatch
+from kvstore.contract import Entry, KeyExists, Store, StoreError, VersionMismatch
 from netd.cluster.cache import Cache
 from netd.cluster.hosts import Hosts
 from netd.cluster.model import ENDPOINTS, EndpointRecord, GlobalNetwork, Listener, decode_endpoint
@@ -31,6 +32,7 @@ from netd.storecalls import follow, in_time, patiently
 log = logging.getLogger(__name__)
 
 PREFIX = "networks/"
+DOUBT = 1.0  # seconds between two looks whether a network still exists of which the watch has told nothing
 FLICKER = 2.0  # seconds a joining host waits for a removal that may still be refused
 VXLANID_LISTS = ("com.docker.network.driver.overlay.vxlanid_list", "vxlanid_list")
 Prefix = IPv4Network | IPv6Network
@@ -53,7 +55,8 @@ class Networks:
         self._names = Claims(store, "names", host)
         self._vnis = Claims(store, "vni", host)
         self._subnets = Claims(store, "subnets", host)
-        self._undoing: set[asyncio.Task[None]] = set()
+        self._watched: set[str] = set()  # the watch has told of them, and will tell of their end
+        self._tasks: set[asyncio.Task[None]] = set()
         self._telling = asyncio.Lock()
 
     # ---- creating ---------------------------------------------------------------------------------------
@@ -83,7 +86,7 @@ class Networks:
         except BaseException:
             self._in_background(self._undo(wanted.id))
             raise
-        await self._put(entry)
+        await self._learn(entry)
         return network
 
     async def _write(self, network: GlobalNetwork) -> Entry:
@@ -201,8 +204,8 @@ class Networks:
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
-        self._undoing.add(task)
-        task.add_done_callback(self._undoing.discard)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     # ---- joining ----------------------------------------------------------------------------------------
 
@@ -231,22 +234,37 @@ class Networks:
             entry = await patiently(lambda: self._store.get(PREFIX + network_id))
             if entry is None:
                 raise NotFound(f"network {network_id} not found")
-            await self._put(entry)
+            await self._learn(entry)
         return self.items[network_id]
 
     async def refresh(self) -> None:
         """Learn of the networks that were made elsewhere a moment ago. Raises `Unavailable`."""
         for entry in await patiently(lambda: self._store.list(PREFIX)):
             if entry.key.removeprefix(PREFIX) not in self.items:
-                await self._put(entry)
+                await self._learn(entry)
 
     async def watch(self) -> None:
         """Keep `items` up to date and tell the listener, for ever; run it as a task."""
         async for change in follow(self._store, PREFIX, [PREFIX + id for id in self.items]):
             for key in change.deletes:
+                self._watched.discard(key.removeprefix(PREFIX))
                 await self._delete(key.removeprefix(PREFIX))
             for entry in change.puts.values():
+                self._watched.add(entry.key.removeprefix(PREFIX))
                 await self._put(entry)
+
+    async def _learn(self, entry: Entry) -> None:
+        """Take up a network ahead of the watch."""
+        await self._put(entry)
+        self._in_background(self._doubt(entry.key.removeprefix(PREFIX)))
+
+    async def _doubt(self, network_id: str) -> None:
+        """The watch never tells of a network that came and went between two of its looks."""
+        while network_id in self.items and network_id not in self._watched:
+            await asyncio.sleep(DOUBT)
+            with contextlib.suppress(StoreError):
+                if await self._store.get(PREFIX + network_id) is None:
+                    await self._delete(network_id)
 
     async def _put(self, entry: Entry) -> None:
         network = decode(entry)
@@ -268,7 +286,7 @@ class Networks:
                 await _told(self.listener.network_gone(network))
 
     async def close(self) -> None:
-        for task in self._undoing:
+        for task in self._tasks:
             task.cancel()
 
 

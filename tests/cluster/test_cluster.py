@@ -27,6 +27,19 @@ def test_a_network_made_on_one_host_is_known_to_all_and_goes_from_all(opener: Ba
     asyncio.run(main())
 
 
+def test_a_network_that_another_host_removes_as_soon_as_it_is_made_is_forgotten(
+    opener: Backend, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with hosts(opener.url, tmp_path, "ab") as (a, b):
+            for _ in range(10):
+                shop = await a.network("shop")
+                await b.cluster.networks.remove(shop.id)
+            await until(lambda: not a.heard.networks and not a.cluster.networks.items)
+
+    asyncio.run(main())
+
+
 def test_of_several_hosts_that_create_a_network_of_one_name_at_once_one_succeeds(
     opener: Backend, tmp_path: Path
 ) -> None:
@@ -210,7 +223,7 @@ def test_vnis_come_from_the_list_that_the_user_gives(opener: Backend, tmp_path: 
                 await a.network("three", vxlanid_list="300,301")
             with pytest.raises(InvalidParameter, match='invalid vxlan id value "x" passed'):
                 await a.network("three", vxlanid_list="x")
-            await until(lambda: not a.cluster.networks._undoing)
+            await until(lambda: not a.cluster.networks._tasks)
             assert await a.network("three")
 
     asyncio.run(main())

@@ -156,6 +156,8 @@ class Consul(Server):
             "disable_host_node_id": True,
             "ports": {"dns": -1, "grpc": -1, "https": -1, "serf_wan": -1, **ports},
             "performance": {"raft_multiplier": 1},
+            # a query that waits keeps its place for half a minute after its client has gone, and tests come fast
+            "limits": {"http_max_conns_per_client": 10000},
             **self._configuration,
         }
         (self.root / "config.json").write_text(json.dumps(configuration))
