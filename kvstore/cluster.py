@@ -19,7 +19,7 @@ TIMEOUT = 5.0  # seconds for one request
 ATTEMPT = 1.5  # seconds for one request where another server can be asked
 SILENCE = 3  # seconds without a sign of life after which a connection's other end counts as gone
 RELIST = 300.0  # seconds after which a watch compares itself with the full state, whatever it was told
-RETRY = (0.1, 2.0)  # seconds before a watch tries again: at first, at most
+RETRY = (0.1, 1.0)  # seconds before a server that is away is tried again: at first, at most
 OPTIONS = ("cacertfile", "certfile", "keyfile", "user", "passwordfile", "path", "ttl")
 
 

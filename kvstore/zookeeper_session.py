@@ -25,7 +25,7 @@ from kazoo.handlers.threading import KazooTimeoutError, SequentialThreadingHandl
 from kazoo.protocol.states import KazooState  # type: ignore[import-untyped]
 from kazoo.security import make_digest_acl  # type: ignore[import-untyped]
 
-from kvstore.cluster import Closing, Cluster, notice_death
+from kvstore.cluster import RETRY, Closing, Cluster, notice_death
 from kvstore.contract import StoreDenied, StoreUnavailable
 from kvstore.leases import now
 
@@ -105,7 +105,7 @@ class Session:
             hosts=",".join(map(str, cluster.endpoints)),
             timeout=seconds,
             handler=self._threads,
-            connection_retry={"max_tries": -1, "delay": 0.1, "max_delay": 2.0},
+            connection_retry={"max_tries": -1, "delay": RETRY[0], "max_delay": RETRY[1]},
             auth_data=[("digest", credentials)] if cluster.user else None,
             default_acl=[make_digest_acl(cluster.user, cluster.password, all=True)] if cluster.user else None,
         )
