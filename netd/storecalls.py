@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -51,6 +52,16 @@ async def in_time() -> AsyncIterator[None]:
 def unavailable(error: BaseException | str) -> Unavailable:
     """What a user is told of a store that failed."""
     return Unavailable(f"the cluster store cannot be used now: {str(error) or 'it did not answer in time'}")
+
+
+async def is_gone(store: Store, key: str, doubtful: Callable[[], bool], every: float) -> bool:
+    """Look, every so many seconds while it is `doubtful`, whether the store lacks a key that no watch has told of."""
+    while doubtful():
+        await asyncio.sleep(every)
+        with contextlib.suppress(StoreError):
+            if await store.get(key) is None:
+                return True
+    return False
 
 
 async def follow(store: Store, prefix: str, known: Iterable[str] = ()) -> AsyncIterator[Change]:

@@ -8,7 +8,6 @@ claims. Whatever a crash leaves half done is either marked as being removed or a
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -17,7 +16,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from kvstore.contract import Entry, KeyExists, Store, StoreError, VersionMismatch
+from kvstore.contract import Entry, KeyExists, Store, VersionMismatch
 from netd.cluster.cache import Cache
 from netd.cluster.hosts import Hosts
 from netd.cluster.model import ENDPOINTS, EndpointRecord, GlobalNetwork, Listener, decode_endpoint
@@ -27,7 +26,7 @@ from netd.ipam.cluster import allocate_vni
 from netd.ipam.pools import GLOBAL_POOLS, PoolAllocator
 from netd.ipam.validate import PoolRequest, is_any, reserved_by_subnet
 from netd.model import IPAMConfig, Network
-from netd.storecalls import follow, in_time, patiently
+from netd.storecalls import follow, in_time, is_gone, patiently
 
 log = logging.getLogger(__name__)
 
@@ -247,7 +246,6 @@ class Networks:
         """Keep `items` up to date and tell the listener, for ever; run it as a task."""
         async for change in follow(self._store, PREFIX, [PREFIX + id for id in self.items]):
             for key in change.deletes:
-                self._watched.discard(key.removeprefix(PREFIX))
                 await self._delete(key.removeprefix(PREFIX))
             for entry in change.puts.values():
                 self._watched.add(entry.key.removeprefix(PREFIX))
@@ -260,11 +258,12 @@ class Networks:
 
     async def _doubt(self, network_id: str) -> None:
         """The watch never tells of a network that came and went between two of its looks."""
-        while network_id in self.items and network_id not in self._watched:
-            await asyncio.sleep(DOUBT)
-            with contextlib.suppress(StoreError):
-                if await self._store.get(PREFIX + network_id) is None:
-                    await self._delete(network_id)
+
+        def doubtful() -> bool:
+            return network_id in self.items and network_id not in self._watched
+
+        if await is_gone(self._store, PREFIX + network_id, doubtful, DOUBT):
+            await self._delete(network_id)
 
     async def _put(self, entry: Entry) -> None:
         network = decode(entry)
@@ -281,6 +280,7 @@ class Networks:
         async with self._telling:
             network = self.items.pop(network_id, None)
             self._versions.pop(network_id, None)
+            self._watched.discard(network_id)
             self._cache.delete(network_id)
             if network is not None:
                 await _told(self.listener.network_gone(network))

@@ -7,17 +7,16 @@ an end: whoever is said to be gone stays so until the store says it too.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from kvstore.contract import Change, Store, StoreError
+from kvstore.contract import Change, Store
 from netd.cluster.cache import Cache
 from netd.cluster.hosts import Hosts
 from netd.cluster.model import ENDPOINTS, EndpointRecord, Listener, decode_endpoint, endpoint_key
-from netd.storecalls import follow
+from netd.storecalls import follow, is_gone
 
 log = logging.getLogger(__name__)
 
@@ -145,14 +144,15 @@ class RemoteEndpoints:
 
     async def _doubt(self, endpoint: EndpointRecord, followed: Followed) -> None:
         """Forget an announced endpoint if the store, once it answers, does not have it."""
-        while endpoint.id in followed.heard and endpoint.id not in followed.stored:
-            await asyncio.sleep(HEARSAY)
-            with contextlib.suppress(StoreError):
-                if await self._store.get(endpoint_key(endpoint)) is None:
-                    followed.heard.pop(endpoint.id, None)
-                    if endpoint.id not in followed.stored:
-                        self._cache.delete(f"{endpoint.network_id}/{endpoint.id}")
-                    await self._tell(endpoint.network_id, followed)
+
+        def doubtful() -> bool:
+            return endpoint.id in followed.heard and endpoint.id not in followed.stored
+
+        if await is_gone(self._store, endpoint_key(endpoint), doubtful, HEARSAY):
+            followed.heard.pop(endpoint.id, None)
+            if endpoint.id not in followed.stored:
+                self._cache.delete(f"{endpoint.network_id}/{endpoint.id}")
+            await self._tell(endpoint.network_id, followed)
 
     async def reconsider(self) -> None:
         """A host has come or gone: its endpoints with it."""
