@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from netd.launcher.streams import STDOUT
-from tests.api.double import EXEC_ID, Double, eventually, read_all
+from tests.api.double import EXEC_ID, Double, read_all
+from tests.daemon.harness import eventually
 from tests.unix_http import UnixConnection
 
 ATTACH = "POST /v1.48/containers/web/attach?stdin=1&stdout=1&stderr=1&stream=1 HTTP/1.1\r\nHost: x\r\n"
@@ -77,7 +78,7 @@ def test_docker_attach(api: Double) -> None:
         client.stdin.flush()
         assert client.stdout.readline() == b"hello\n"
         client.stdin.close()
-        assert eventually(lambda: api.containers.ended is not None)
+        eventually(lambda: api.containers.ended is not None)
         api.call(api.containers.ended.set_result, (7, ""))  # type: ignore[union-attr]
         assert client.wait(10) == 7
     assert api.process().read == 6
@@ -175,7 +176,7 @@ def test_after_the_end_of_input_output_goes_on(api: Double) -> None:
         api.call(process.output.put_nowait, (STDOUT, b"still here"))
         api.call(process.output.put_nowait, None)
         assert frames(read_all(connection)) == [(1, b"still here")]
-    assert eventually(process.closed.is_set)
+    eventually(process.closed.is_set)
 
 
 async def _nothing() -> None:
@@ -187,8 +188,8 @@ def test_a_client_that_leaves_is_detached(api: Double) -> None:
         read_head(connection)
         process = api.process()
         process.close_stdin = _nothing  # type: ignore[method-assign]
-    assert eventually(process.closed.is_set)
-    assert eventually(lambda: not api.api.connections)
+    eventually(process.closed.is_set)
+    eventually(lambda: not api.api.connections)
 
 
 def test_input_is_ignored_when_it_is_not_asked_for(api: Double) -> None:
@@ -266,8 +267,8 @@ def test_the_process_reads_all_input_and_its_end_when_the_client_goes_away(api: 
     with attached(api, early=b"hello") as connection:
         read_head(connection)
         process = api.process()
-    assert eventually(process.input_ended.is_set)
-    assert eventually(process.closed.is_set)
+    eventually(process.input_ended.is_set)
+    eventually(process.closed.is_set)
     assert process.read == 5
 
 
@@ -277,8 +278,8 @@ def test_a_client_that_goes_away_ends_the_input_of_a_process_that_does_not_read(
         process = api.process()
         api.call(process.may_read.clear)
         connection.sendall(b"hello")
-    assert eventually(process.input_ended.is_set)
-    assert eventually(process.closed.is_set)
+    eventually(process.input_ended.is_set)
+    eventually(process.closed.is_set)
 
 
 def test_a_detached_exec_has_no_stream(api: Double) -> None:

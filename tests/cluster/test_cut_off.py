@@ -131,7 +131,9 @@ class Chaos:
                 await host.start(own=[e for id, e in own.items() if id not in lost])
 
     async def _agrees(self, cluster: list[Host], patience: float = 30) -> None:
-        """All of it, once what was put off is made up for: a busy machine may take longer."""
+        """All of it, once what was put off is made up for: a busy machine may take longer. But no address twice."""
+        addresses = [e.addresses[0] for host in cluster for e in host.cluster.endpoints.own.values()]
+        assert len(addresses) == len(set(addresses)), "an address twice"
         give_up = time.monotonic() + patience
         while True:
             try:
@@ -147,7 +149,6 @@ class Chaos:
         store = cluster[0].cluster.store
         living = {id: e for host in cluster for id, e in host.cluster.endpoints.own.items()}
         addresses = [e.addresses[0] for e in living.values()]
-        assert len(addresses) == len(set(addresses)), "an address twice"
         assert {e.key.rpartition("/")[2] for e in await store.list("ep/")} == set(living), "a ghost, or one is lost"
         assert {e.key.rpartition("/")[2] for e in await store.list("ipam/")} == set(addresses)
         assert {e.key.rpartition("/")[2] for e in await store.list("epname/")} == {e.name for e in living.values()}

@@ -126,7 +126,7 @@ def test_1_11_a_resolver_that_fails_does_not_keep_a_container_from_starting(shop
     os.kill(resolver_pid(shop), signal.SIGKILL)
     shop.run_container("bold", network="shop")
     stub = Stub(shop, "bold")
-    eventually(lambda: stub.ask("db", 0.1) == [shop.address("db", "shop")], within=15)
+    eventually(lambda: stub.ask("db", 0.1) == [shop.address("db", "shop")], within=2)
 
 
 # ---- names --------------------------------------------------------------------------------------------------

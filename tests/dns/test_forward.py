@@ -95,7 +95,7 @@ def test_1_46_and_1_47_bettered_a_dead_first_server_costs_a_second_once(dns_sock
         async with fake_upstream(silent) as dead, fake_upstream(address()) as good:
             client = await w.sandbox(upstreams=(upstream(dead.port), upstream(good.port)))
             first, reply = await timed(client, "one.example")
-            assert reply.rr and first < 1 + MOMENT
+            assert reply.rr and first < 1.0
             for name in ("two.example", "three.example"):
                 later, reply = await timed(client, name)
                 assert reply.rr and later < MOMENT
@@ -126,7 +126,7 @@ def test_never_past_four_and_a_half_seconds_then_servfail(dns_socket: Path) -> N
         async with fake_upstream(silent) as dead:
             client = await w.sandbox(upstreams=tuple(upstream(dead.port, address=f"127.0.0.{i}") for i in (1, 2, 3)))
             took, reply = await timed(client, "a.example")
-            assert reply.header.rcode == RCODE.SERVFAIL and 4 < took < 5
+            assert reply.header.rcode == RCODE.SERVFAIL and 4 < took < 4.9
 
     resolve(dns_socket, test)
 
@@ -136,7 +136,7 @@ def test_option_timeout_shortens_the_wait(dns_socket: Path) -> None:
         async with fake_upstream(silent) as dead:
             client = await w.sandbox(upstreams=(upstream(dead.port),), options=("timeout:1", "attempts:3"))
             took, reply = await timed(client, "a.example")
-            assert reply.header.rcode == RCODE.SERVFAIL and took < 1 + MOMENT
+            assert reply.header.rcode == RCODE.SERVFAIL and took < 1
             assert len(dead.asked) == 3
 
     resolve(dns_socket, test)

@@ -104,7 +104,6 @@ def test_a_paused_container_stands_still(lab: Lab) -> None:
             await lab.launcher.pause(id)
             while (before := await said()) != await said():  # its last words are on their way
                 pass
-            await asyncio.sleep(0.1)
             assert await said() == before
             await lab.launcher.resume(id)
             while len(await said()) <= len(before):
