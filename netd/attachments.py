@@ -22,7 +22,6 @@ from netd.model import (
     EndpointSettings,
     NetworkConnect,
     NetworkDisconnect,
-    PortBinding,
 )
 from netd.names import Names
 from netd.networks import LiveNetwork, Member, NetworkManager
@@ -64,18 +63,20 @@ class Attachments:
 
     # ---- configuration ----------------------------------------------------------------------------------
 
-    async def configure(self, record: Container, networks: Mapping[str, EndpointSettings]) -> None:
+    async def configure(self, record: Container, networks: Mapping[str, EndpointSettings]) -> Container:
         """Take a new container's endpoint settings; a network that does not exist yet shows at start (fact 3.2)."""
+        taken: dict[str, EndpointSettings] = {}
         for ref, given in networks.items():
             settings = configured(given)
             try:
                 live = self._networks.find(ref)
             except NotFound:
-                record.networks[ref] = settings
+                taken[ref] = settings
                 continue
             check_network_accepts(live, settings)
-            record.networks[live.record.name] = settings
+            taken[live.record.name] = settings
             await self._networks.reserve(live.record.name, static_addresses(settings), record.id)
+        return replace(record, networks=taken)
 
     def reserve_static(self, record: Container) -> None:
         """After a restart: static addresses belong to their containers again."""
@@ -237,8 +238,8 @@ class Attachments:
 
     # ---- changes while it runs --------------------------------------------------------------------------
 
-    async def connect(self, ref: str, body: NetworkConnect, record: Container) -> None:
-        """Attach a container to one more network (facts 2.88 to 2.100)."""
+    async def connect(self, ref: str, body: NetworkConnect, record: Container) -> Container:
+        """Attach a container to one more network (facts 2.88 to 2.100); the container as it is then."""
         live = self._networks.find(ref)
         settings = configured(body.endpoint_config or EndpointSettings())
         check_settings(settings)
@@ -255,8 +256,8 @@ class Attachments:
             except BaseException:
                 self._networks.unreserve(record.id, live.record.id)
                 raise
-        record.networks[name] = settings
         await self._networks.reserve(name, static_addresses(settings), record.id)
+        return replace(record, networks={**record.networks, name: settings})
 
     async def _connect_running(
         self, record: Container, sandbox: Sandbox, live: LiveNetwork, settings: EndpointSettings
@@ -270,7 +271,6 @@ class Attachments:
                 self._publisher.release(sandbox.id)
             raise
         wider = await self._without_needless_way_out(wider)
-        record.ports = self.ports_view(record, wider)
         etc = EtcFiles(self._root / record.id)
         hostsfile.append(etc.hosts, _own_lines(record, wider, endpoint))
         if wider.resolves != sandbox.resolves:
@@ -289,7 +289,7 @@ class Attachments:
                 self._networks.leave(added)
             raise
 
-    async def disconnect(self, ref: str, body: NetworkDisconnect, record: Container) -> None:
+    async def disconnect(self, ref: str, body: NetworkDisconnect, record: Container) -> Container:
         """Detach a container from a network; with force the network may be one it only has in its settings."""
         live = self._networks.find(ref)
         if live.record.driver == "host":
@@ -303,8 +303,8 @@ class Attachments:
             raise NetdError(f"container {record.id} is not connected to {the}network {live.record.name}")
         if sandbox is not None and endpoint is not None:
             await self._detach(record, sandbox, endpoint)
-        record.networks.pop(live.record.name, None)
         self._networks.unreserve(record.id, live.record.id)
+        return replace(record, networks={n: s for n, s in record.networks.items() if n != live.record.name})
 
     async def _detach(self, record: Container, sandbox: Sandbox, endpoint: Endpoint) -> None:
         narrower = await self.sandboxes.detach(sandbox, endpoint)
@@ -312,7 +312,6 @@ class Attachments:
         wider = await self._with_way_out(narrower)
         if wider != narrower:
             await self.sandboxes.attach(narrower, wider)
-        record.ports = self.ports_view(record, wider)
         hostsfile.drop_addresses(EtcFiles(self._root / record.id).hosts, endpoint.addresses)
         self._event("disconnect", record, endpoint)
 
@@ -353,19 +352,6 @@ class Attachments:
         driver = live.record.driver if live else "overlay"  # only a global one goes while somebody is on it
         attributes = {"container": record.id, "name": endpoint.network, "type": driver}
         self._events.publish("network", action, endpoint.network_id, attributes)
-
-    def ports_view(self, record: Container, sandbox: Sandbox | None) -> dict[str, list[PortBinding] | None]:
-        """What `docker port` shows: published ports with their bindings, exposed ones with null (fact 3.18)."""
-        view: dict[str, list[PortBinding] | None] = dict.fromkeys(record.config.exposed_ports or ())
-        for port in sandbox.published if sandbox else ():
-            for offset in range(port.count):
-                key = f"{port.container_port + offset}/{port.proto}"
-                bindings = view.get(key) or []
-                view[key] = [
-                    *bindings,
-                    PortBinding(host_ip=port.host_ip, host_port=str(port.host_port + offset)),
-                ]
-        return view if sandbox is not None and (sandbox.gateway4 or sandbox.gateway6) else {}
 
 
 def _files(directory: Path) -> dict[str, Path]:

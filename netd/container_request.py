@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from netd import resolvconf
 from netd.endpoints import check_settings, parse_links
@@ -54,9 +54,9 @@ def check(body: ContainerCreate, image: Image) -> Request:
     """Apply every rule that needs no other container or network; merge in the image's configuration."""
     host = body.host_config or HostConfig()
     if host.network_mode in ("", "default"):
-        host.network_mode = "bridge"
-    config = ContainerConfig(**{k: v for k, v in asdict(body).items() if k in ContainerConfig.__struct_fields__})
-    _merge_image(config, image.config)
+        host = replace(host, network_mode="bridge")
+    given = ContainerConfig(**{k: v for k, v in asdict(body).items() if k in ContainerConfig.__struct_fields__})
+    config = _merged(given, image.config)
     if not (config.entrypoint or config.cmd):
         raise InvalidParameter("no command specified")
     _check_mode(config, host)
@@ -68,21 +68,31 @@ def check(body: ContainerCreate, image: Image) -> Request:
     return Request(config, host, networks, warnings)
 
 
-def _merge_image(config: ContainerConfig, image: ImageConfig) -> None:
+def _merged(config: ContainerConfig, image: ImageConfig) -> ContainerConfig:
     """The container's own settings win; environment, labels, ports and volumes are joined."""
     given = {item.partition("=")[0] for item in config.env or ()}
-    config.env = [e for e in image.env or () if e.partition("=")[0] not in given] + (config.env or [])
-    if not config.entrypoint:
-        config.cmd = config.cmd or image.cmd
-        config.entrypoint = None if config.entrypoint == [] else image.entrypoint
-    elif config.entrypoint == [""]:
-        config.entrypoint = None
-    config.labels = {**(image.labels or {}), **(config.labels or {})}
-    config.exposed_ports = {**(image.exposed_ports or {}), **(config.exposed_ports or {})} or None
-    config.volumes = {**(image.volumes or {}), **(config.volumes or {})} or None
-    config.user = config.user or image.user
-    config.working_dir = config.working_dir or image.working_dir
-    config.stop_signal = config.stop_signal or image.stop_signal
+    entrypoint, cmd = _command(config, image)
+    return replace(
+        config,
+        env=[e for e in image.env or () if e.partition("=")[0] not in given] + (config.env or []),
+        entrypoint=entrypoint,
+        cmd=cmd,
+        labels={**(image.labels or {}), **(config.labels or {})},
+        exposed_ports={**(image.exposed_ports or {}), **(config.exposed_ports or {})} or None,
+        volumes={**(image.volumes or {}), **(config.volumes or {})} or None,
+        user=config.user or image.user,
+        working_dir=config.working_dir or image.working_dir,
+        stop_signal=config.stop_signal or image.stop_signal,
+    )
+
+
+def _command(config: ContainerConfig, image: ImageConfig) -> tuple[list[str] | None, list[str] | None]:
+    """Entry point and arguments: the image's arguments go with its own entry point only."""
+    if config.entrypoint == [""]:
+        return None, config.cmd
+    if config.entrypoint:
+        return config.entrypoint, config.cmd
+    return None if config.entrypoint == [] else image.entrypoint, config.cmd or image.cmd
 
 
 def _check_mode(config: ContainerConfig, host: HostConfig) -> None:
@@ -157,11 +167,12 @@ def _networks(body: ContainerCreate, host: HostConfig) -> dict[str, EndpointSett
         return {}
     given = (body.networking_config.endpoints_config if body.networking_config else None) or {}
     networks = {("bridge" if k == "default" else k): v or EndpointSettings() for k, v in given.items()}
-    primary = networks.setdefault(mode, EndpointSettings())
+    primary = networks.get(mode, EndpointSettings())
     if body.mac_address and not primary.mac_address:
-        primary.mac_address = body.mac_address
+        primary = replace(primary, mac_address=body.mac_address)
     if host.links and mode != "bridge":
-        primary.links = [*(primary.links or []), *host.links]
+        primary = replace(primary, links=[*(primary.links or []), *host.links])
+    networks[mode] = primary
     for settings in networks.values():
         check_settings(settings)
     if len(networks) > 1 and {"host", "none"} & networks.keys():

@@ -15,6 +15,7 @@ from netd.errors import InvalidParameter, NotFound
 from netd.filters import Filters
 from netd.lookup import by_reference
 from netd.model import Container, EndpointSettings
+from netd.publishing import ports_view
 from netd.sandbox import Endpoint, Sandbox
 from netd.times import unix_seconds
 
@@ -67,7 +68,7 @@ def summary(record: Container, sandbox: Sandbox | None) -> dict[str, Any]:
         "ImageID": record.image_id,
         "Command": " ".join(command),
         "Created": int(unix_seconds(record.created)),
-        "Ports": _port_list(record),
+        "Ports": _port_list(record, sandbox),
         "Labels": record.config.labels or {},
         "State": record.state.status,
         "Status": status_text(record),
@@ -125,7 +126,7 @@ def _network_settings(record: Container, sandbox: Sandbox | None) -> dict[str, A
         "Bridge": "",
         "SandboxID": record.sandbox_id,
         "SandboxKey": sandbox.netns if sandbox else "",
-        "Ports": msgspec.to_builtins(record.ports),
+        "Ports": msgspec.to_builtins(ports_view(record, sandbox)),
         "HairpinMode": False,
         "LinkLocalIPv6Address": "",
         "LinkLocalIPv6PrefixLen": 0,
@@ -184,9 +185,9 @@ def _bind(bind: str) -> dict[str, Any]:
     }
 
 
-def _port_list(record: Container) -> list[dict[str, Any]]:
+def _port_list(record: Container, sandbox: Sandbox | None) -> list[dict[str, Any]]:
     ports = []
-    for key, bindings in record.ports.items():
+    for key, bindings in ports_view(record, sandbox).items():
         number, _, proto = key.partition("/")
         base = {"PrivatePort": int(number), "Type": proto}
         if not bindings:

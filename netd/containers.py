@@ -137,8 +137,8 @@ class ContainerManager:
         )
         try:
             legacy_links.check(record, self._record)
-            await self._attachments.configure(record, request.networks)
-            await self._records.put(record.id, record)
+            record = await self._attachments.configure(record, request.networks)
+            await self._records.add(record.id, record)
         except BaseException:
             self._names_taken.discard(record.name)
             self._attachments.forget(record)
@@ -256,15 +256,13 @@ class ContainerManager:
         """Attach a container to one more network; a stopped one only in its settings."""
         live = self.find(body.container)
         async with live.lock:
-            await self._attachments.connect(network, body, live.record)
-            await self._life.save(live, live.record)
+            await self._life.save(live, await self._attachments.connect(network, body, live.record))
 
     async def disconnect(self, network: str, body: NetworkDisconnect) -> None:
         """Detach a container from a network."""
         live = self.find(body.container)
         async with live.lock:
-            await self._attachments.disconnect(network, body, live.record)
-            await self._life.save(live, live.record)
+            await self._life.save(live, await self._attachments.disconnect(network, body, live.record))
 
     async def lose_endpoint(self, container_id: str, endpoint_id: str) -> None:
         """An endpoint on a global network is not the container's any more: its address is another's by now, say."""
@@ -272,7 +270,6 @@ class ContainerManager:
         if live is not None:
             async with live.lock:
                 await self._attachments.lose(live.record, endpoint_id)
-                await self._life.save(live, live.record)
 
     # ---- signals ----------------------------------------------------------------------------------------
 

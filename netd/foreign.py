@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 _LOOK_SECONDS = 1.0  # how often the attached namespaces are looked for
 
 
-class AttachRequest(Docker):
+class AttachRequest(Docker, frozen=True):
     """Body of POST /netd/sandboxes: one of `netns` (a path) and `pid`, a name, and what a container would have."""
 
     name: str = ""

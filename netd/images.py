@@ -78,7 +78,7 @@ class ImageStore:
             await asyncio.to_thread(shutil.rmtree, fresh, ignore_errors=True)
             raise
         async with self._lock:
-            await self._records.put(_key(image), image)
+            await self._records.save(_key(image), image)
             return await self._tag(image, name) if name else image
 
     def find(self, ref: str) -> Image:

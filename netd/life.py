@@ -156,7 +156,6 @@ class Life:
                 record,
                 state=state,
                 sandbox_id=sandbox.id if sandbox else "",
-                ports=self._attachments.ports_view(record, sandbox),
             ),
         )
 
@@ -165,11 +164,10 @@ class Life:
         record = live.record
         await self._clear(record, sandbox)
         code = getattr(error, "exit_code", None) or 128
-        state = replace(record.state, exit_code=code, error=str(error), running=False, pid=0)
-        if state.status == "running":
-            state.status = "created"
+        status = "created" if record.state.status == "running" else record.state.status
+        state = replace(record.state, status=status, exit_code=code, error=str(error), running=False, pid=0)
         with contextlib.suppress(Exception):
-            await self.save(live, replace(record, state=state, sandbox_id="", ports={}))
+            await self.save(live, replace(record, state=state, sandbox_id=""))
         live.drop_pending()
 
     # ---- end --------------------------------------------------------------------------------------------
@@ -193,7 +191,7 @@ class Life:
             started_at=record.state.started_at,
             finished_at=status.finished_at,
         )
-        await self.save(live, replace(record, state=state, sandbox_id="", ports={}))
+        await self.save(live, replace(record, state=state, sandbox_id=""))
         if live.stopped_by_user:
             self.publish("stop", record)
         live.tell_end()

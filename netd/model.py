@@ -19,14 +19,14 @@ def _docker_name(name: str) -> str:
     return "".join(special.get(part, part.capitalize()) for part in name.split("_"))
 
 
-class Docker(Struct, rename=_docker_name, kw_only=True):
-    """Base of everything that has Docker's field names in JSON."""
+class Docker(Struct, rename=_docker_name, kw_only=True, frozen=True):
+    """Base of everything that has Docker's field names in JSON. A change makes a new object (`replace`)."""
 
 
 # ---- networks -------------------------------------------------------------------------------------------
 
 
-class IPAMConfig(Docker, omit_defaults=True):
+class IPAMConfig(Docker, omit_defaults=True, frozen=True):
     """One address pool of a network, as the user gave it or as it was allocated."""
 
     subnet: str = ""
@@ -35,17 +35,17 @@ class IPAMConfig(Docker, omit_defaults=True):
     auxiliary_addresses: dict[str, str] | None = None
 
 
-class IPAM(Docker):
+class IPAM(Docker, frozen=True):
     driver: str = "default"
     options: dict[str, str] | None = None
     config: list[IPAMConfig] | None = None
 
 
-class ConfigReference(Docker):
+class ConfigReference(Docker, frozen=True):
     network: str = ""
 
 
-class NetworkCreate(Docker):
+class NetworkCreate(Docker, frozen=True):
     """Body of POST /networks/create."""
 
     name: str = ""
@@ -64,7 +64,7 @@ class NetworkCreate(Docker):
     labels: dict[str, str] | None = None
 
 
-class Network(Docker):
+class Network(Docker, frozen=True):
     """A network as stored and as inspected (without its live `Containers`)."""
 
     name: str
@@ -84,7 +84,7 @@ class Network(Docker):
     labels: dict[str, str] = field(default_factory=dict)
 
 
-class EndpointIPAMConfig(Docker, omit_defaults=True):
+class EndpointIPAMConfig(Docker, omit_defaults=True, frozen=True):
     """The addresses a user asked for."""
 
     ipv4_address: str = field(default="", name="IPv4Address")
@@ -92,7 +92,7 @@ class EndpointIPAMConfig(Docker, omit_defaults=True):
     link_local_ips: list[str] | None = field(default=None, name="LinkLocalIPs")
 
 
-class EndpointSettings(Docker):
+class EndpointSettings(Docker, frozen=True):
     """A container's attachment to one network: what the user asked for, and what it has while it runs."""
 
     ipam_config: EndpointIPAMConfig | None = field(default=None, name="IPAMConfig")
@@ -112,14 +112,14 @@ class EndpointSettings(Docker):
     dns_names: list[str] | None = field(default=None, name="DNSNames")
 
 
-class NetworkConnect(Docker):
+class NetworkConnect(Docker, frozen=True):
     """Body of POST /networks/{id}/connect."""
 
     container: str = ""
     endpoint_config: EndpointSettings | None = None
 
 
-class NetworkDisconnect(Docker):
+class NetworkDisconnect(Docker, frozen=True):
     """Body of POST /networks/{id}/disconnect."""
 
     container: str = ""
@@ -129,22 +129,22 @@ class NetworkDisconnect(Docker):
 # ---- containers -----------------------------------------------------------------------------------------
 
 
-class PortBinding(Docker):
+class PortBinding(Docker, frozen=True):
     host_ip: str = field(default="", name="HostIp")
     host_port: str = ""
 
 
-class LogConfig(Docker):
+class LogConfig(Docker, frozen=True):
     type: str = "json-file"
     config: dict[str, str] | None = None
 
 
-class RestartPolicy(Docker):
+class RestartPolicy(Docker, frozen=True):
     name: str = "no"
     maximum_retry_count: int = 0
 
 
-class Mount(Docker, omit_defaults=True):
+class Mount(Docker, omit_defaults=True, frozen=True):
     """One entry of HostConfig.Mounts; netd offers type `bind` and `tmpfs`."""
 
     type: str = "bind"
@@ -153,7 +153,7 @@ class Mount(Docker, omit_defaults=True):
     read_only: bool = False
 
 
-class HostConfig(Docker):
+class HostConfig(Docker, frozen=True):
     """The part of a container's configuration that concerns the host."""
 
     binds: list[str] | None = None
@@ -184,7 +184,7 @@ class HostConfig(Docker):
     pids_limit: int | None = None
 
 
-class ContainerConfig(Docker):
+class ContainerConfig(Docker, frozen=True):
     """The portable part of a container's configuration."""
 
     hostname: str = ""
@@ -210,18 +210,18 @@ class ContainerConfig(Docker):
     healthcheck: dict[str, Any] | None = None
 
 
-class NetworkingConfig(Docker):
+class NetworkingConfig(Docker, frozen=True):
     endpoints_config: dict[str, EndpointSettings | None] | None = None
 
 
-class ContainerCreate(ContainerConfig):
+class ContainerCreate(ContainerConfig, frozen=True):
     """Body of POST /containers/create: the container's configuration with two more members."""
 
     host_config: HostConfig | None = None
     networking_config: NetworkingConfig | None = None
 
 
-class State(Docker):
+class State(Docker, frozen=True):
     """What a container does now, and what became of it."""
 
     status: str = "created"  # created | running | paused | exited | removing | dead
@@ -237,7 +237,7 @@ class State(Docker):
     finished_at: str = "0001-01-01T00:00:00Z"
 
 
-class Container(Docker):
+class Container(Docker, frozen=True):
     """A container as stored: identity, configuration, state and its network attachments by network name."""
 
     id: str
@@ -249,11 +249,10 @@ class Container(Docker):
     state: State = field(default_factory=State)
     networks: dict[str, EndpointSettings] = field(default_factory=dict)
     sandbox_id: str = ""
-    ports: dict[str, list[PortBinding] | None] = field(default_factory=dict)  # as published now
     restart_count: int = 0
 
 
-class StaticRecord(Docker):
+class StaticRecord(Docker, frozen=True):
     """A record that a user gave a network: a line of a zone file in parts. TTL in seconds; None is the network's."""
 
     name: str
@@ -268,7 +267,7 @@ class StaticRecord(Docker):
         return f"{self.name} {ttl}IN {self.type} {self.data}"
 
 
-class ExecConfig(Docker):
+class ExecConfig(Docker, frozen=True):
     """Body of POST /containers/{id}/exec."""
 
     attach_stdin: bool = False
@@ -283,7 +282,7 @@ class ExecConfig(Docker):
     working_dir: str = ""
 
 
-class ImageConfig(Docker):
+class ImageConfig(Docker, frozen=True):
     """The configuration an image gives to its containers."""
 
     user: str = ""
@@ -297,7 +296,7 @@ class ImageConfig(Docker):
     volumes: dict[str, dict[str, Any]] | None = None
 
 
-class Image(Docker):
+class Image(Docker, frozen=True):
     """An image as stored: one root file system and the configuration that goes with it."""
 
     id: str  # "sha256:<64 hex>"

@@ -80,7 +80,7 @@ class Names:
             return
         with self._resolver_must_answer():
             await self._resolver.put_record(network_id, given.line)
-        await self._static.put(network_id, (*self.static(network_id), given))
+        await self._static.save(network_id, (*self.static(network_id), given))
 
     async def remove_static(self, network_id: str, name: str, kind: str) -> None:
         """Remove a name's records, of one type or (`kind` empty) of all."""

@@ -189,7 +189,7 @@ class NetworkManager:
                 ipam=planned.ipam,
             )
             if record.config_only:
-                await self._records.put(record.id, record)
+                await self._records.add(record.id, record)
                 self._enliven(record)
             elif record.driver == "overlay":
                 await self.cluster().create(record, planned.pools)
@@ -209,12 +209,12 @@ class NetworkManager:
                 subnet = await self._take_pool(pool)
                 taken.append(subnet)
                 config.append(resolved(pool, subnet))
-            record.ipam = msgspec.structs.replace(record.ipam, config=config)
+            record = msgspec.structs.replace(record, ipam=msgspec.structs.replace(record.ipam, config=config))
             wanted = network_spec(record)
             self._kernel.validate_network(wanted, existing)
             await self._kernel.ensure_network(wanted)
             await self._names.put_network(record)
-            await self._records.put(record.id, record)
+            await self._records.add(record.id, record)
         except BaseException:
             for subnet in taken:
                 self._pools.release(subnet)

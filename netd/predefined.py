@@ -32,10 +32,10 @@ class Predefined:
     async def make(self, name: str, config: Config) -> Network:
         """One that is missing; stored when this returns."""
         driver = {"none": "null"}.get(name, name)
-        record = Network(name=name, id=secrets.token_hex(32), created=timestamp(), scope="local", driver=driver)
+        ipam, options = IPAM(), dict[str, str]()
         if name == "bridge":
-            record.ipam = IPAM(config=[await self._pool(config)])
-            record.options = {
+            ipam = IPAM(config=[await self._pool(config)])
+            options = {
                 f"{_BRIDGE}.default_bridge": "true",
                 f"{_BRIDGE}.enable_icc": "true",
                 f"{_BRIDGE}.enable_ip_masquerade": "true",
@@ -43,7 +43,16 @@ class Predefined:
                 f"{_BRIDGE}.name": DEFAULT_BRIDGE,
                 MTU: str(config.mtu or 1500),
             }
-        await self.records.put(record.id, record)
+        record = Network(
+            name=name,
+            id=secrets.token_hex(32),
+            created=timestamp(),
+            scope="local",
+            driver=driver,
+            ipam=ipam,
+            options=options,
+        )
+        await self.records.add(record.id, record)
         return record
 
     async def _pool(self, config: Config) -> IPAMConfig:

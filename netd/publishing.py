@@ -6,7 +6,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from netd.errors import NetdError
-from netd.model import Container
+from netd.model import Container, PortBinding
 from netd.ports import Binding, BoundPort, PortAllocator, parse_bindings, parse_port
 from netd.sandbox import Endpoint, Published, Sandbox
 
@@ -41,6 +41,19 @@ class Publisher:
 
     def release(self, sandbox_id: str) -> None:
         self._ports.release(sandbox_id)
+
+
+def ports_view(record: Container, sandbox: Sandbox | None) -> dict[str, list[PortBinding] | None]:
+    """What `docker port` shows: published ports with their bindings, exposed ones with null (fact 3.18)."""
+    if sandbox is None or not (sandbox.gateway4 or sandbox.gateway6):
+        return {}
+    view: dict[str, list[PortBinding] | None] = dict.fromkeys(record.config.exposed_ports or ())
+    for port in sandbox.published:
+        for offset in range(port.count):
+            key = f"{port.container_port + offset}/{port.proto}"
+            binding = PortBinding(host_ip=port.host_ip, host_port=str(port.host_port + offset))
+            view[key] = [*(view.get(key) or ()), binding]
+    return view
 
 
 def _bindings(record: Container) -> list[Binding]:

@@ -6,15 +6,15 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from kvstore.contract import Store, VersionMismatch
-from netd.errors import Conflict
+from kvstore.contract import Entry, KeyExists, Store, VersionMismatch
+from netd.errors import Conflict, NotFound
 
 T = TypeVar("T")
 
 
 class Records(Generic[T]):
     """The objects under `prefix/`, each one JSON value. Reading is a look into `items`; a write is
-    durable when it returns, and only then shown in `items`."""
+    durable when it returns, and only then shown in `items`. Objects are immutable: a changed one is a new one."""
 
     def __init__(self, store: Store, prefix: str, kind: type[T]) -> None:
         self.items: dict[str, T] = {}
@@ -31,17 +31,35 @@ class Records(Generic[T]):
             self.items[key] = self._decoder.decode(entry.value)
             self._versions[key] = entry.version
 
-    async def put(self, key: str, value: T) -> None:
-        """Write `value`; `Conflict` if another process changed the object since it was read."""
-        data = self._encoder.encode(value)
-        version = self._versions.get(key)
+    async def add(self, key: str, value: T) -> None:
+        """Write an object that is new; `Conflict` if there is one under this key."""
         try:
-            if version is None:
-                entry = await self._store.create(self._prefix + key, data)
-            else:
-                entry = await self._store.cas(self._prefix + key, data, version)
+            entry = await self._store.create(self._prefix + key, self._encoder.encode(value))
+        except KeyExists as error:
+            raise Conflict(f"{self._prefix}{key} exists already") from error
+        self._believe(entry, key, value)
+
+    async def put(self, key: str, value: T) -> None:
+        """Write a change of an object that is there.
+
+        Raises `NotFound` for one that has gone: it is not written again. `Conflict` if another process changed it.
+        """
+        version = self._versions.get(key)
+        if version is None:
+            raise NotFound(f"{self._prefix}{key} has been removed")
+        try:
+            entry = await self._store.cas(self._prefix + key, self._encoder.encode(value), version)
         except VersionMismatch as error:
+            if key not in self._versions:
+                raise NotFound(f"{self._prefix}{key} has been removed") from error
             raise Conflict(f"{self._prefix}{key} was changed by another process") from error
+        self._believe(entry, key, value)
+
+    async def save(self, key: str, value: T) -> None:
+        """Write an object that may be new."""
+        await (self.put if key in self._versions else self.add)(key, value)
+
+    def _believe(self, entry: Entry, key: str, value: T) -> None:
         self._versions[key] = entry.version
         self.items[key] = value
 

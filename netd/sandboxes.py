@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -18,6 +18,8 @@ from netd.names import Names
 from netd.networks import Member, NetworkManager
 from netd.records import Records
 from netd.sandbox import Endpoint, Sandbox, kernel_spec
+from netd.tasks import both
+from netd.teardown import Teardown
 
 log = logging.getLogger(__name__)
 
@@ -61,24 +63,25 @@ class SandboxManager:
 
     async def bring_up(self, sandbox: Sandbox) -> None:
         """Record a sandbox whose namespace is there, and give it links, ports and names."""
-        await asyncio.gather(self._records.put(sandbox.id, sandbox), self._project(sandbox))
+        await both(self._records.add(sandbox.id, sandbox), self._project(sandbox))
         for endpoint in sandbox.endpoints:
             await self._names.join(endpoint)
 
     async def tear_down(self, sandbox: Sandbox) -> None:
         """Undo `pin` and `bring_up`, however far they came; goes on after an error and tells it in the log."""
-        steps: list[tuple[str, Callable[[], Awaitable[None]]]] = [
-            *((f"names of {e.network}", lambda e=e: self._names.leave(e)) for e in sandbox.endpoints),
-            ("resolver", lambda: self._names.forget(sandbox.id)),
-            ("links and rules", lambda: self._kernel.remove_sandbox(sandbox.id)),
-            ("namespace", lambda: self._unpin(sandbox)),
-            ("record", lambda: self._records.delete(sandbox.id)),
-        ]
-        for what, undo in steps:
-            try:
-                await undo()
-            except Exception:
-                log.exception("sandbox %s: could not remove its %s", sandbox.id[:12], what)
+        teardown = Teardown(f"sandbox {sandbox.id[:12]}")
+        for endpoint in sandbox.endpoints:
+            with teardown.step(f"names of {endpoint.network}"):
+                await self._names.leave(endpoint)
+        with teardown.step("resolver"):
+            await self._names.forget(sandbox.id)
+        with teardown.step("links and rules"):
+            await self._kernel.remove_sandbox(sandbox.id)
+        with teardown.step("namespace"):
+            await self._unpin(sandbox)
+        with teardown.step("record"):
+            await self._records.delete(sandbox.id)
+        teardown.tell()
         self._dns.pop(sandbox.id, None)
         for endpoint in sandbox.endpoints:
             self._networks.leave(endpoint)

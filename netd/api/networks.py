@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from aiohttp import web
+from msgspec.structs import replace
 
 from netd.api import shape
 from netd.api.call import Call, done, json
@@ -24,7 +25,7 @@ async def inspect(call: Call, ref: str) -> web.Response:
 async def create(call: Call) -> web.Response:
     request = await call.body(NetworkCreate)
     if call.version < (1, 48):
-        request.enable_ipv4 = None
+        request = replace(request, enable_ipv4=None)
     identity, warning = await call.services.networks.create(request)
     return json({"Id": identity, "Warning": warning}, status=201)
 

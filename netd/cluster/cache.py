@@ -57,4 +57,4 @@ class Cache(Generic[T]):
         if value is None:
             await self._records.delete(key)
         elif self._records.items.get(key) != value:
-            await self._records.put(key, value)
+            await self._records.save(key, value)

@@ -6,8 +6,6 @@ import os
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from netd.launcher import overlayfs, syscalls
@@ -15,27 +13,6 @@ from netd.launcher.spec import LaunchError
 
 DEADLINE = 10.0  # seconds for the kernel to end a killed process
 PATIENCE = 1.0  # seconds for a conmon whose process has ended to note its exit code
-
-
-class Errors:
-    """Collects what goes wrong in a clean-up that must not stop half-way."""
-
-    def __init__(self) -> None:
-        self._errors: list[Exception] = []
-
-    @contextmanager
-    def collect(self) -> Iterator[None]:
-        """Keep an error of the block for later."""
-        try:
-            yield
-        except (OSError, LaunchError) as error:
-            self._errors.append(error)
-
-    def throw(self, what: str) -> None:
-        """Raise one `LaunchError` that names all of them, if any."""
-        if self._errors:
-            reasons = "; ".join(str(error) for error in self._errors)
-            raise LaunchError(f"{what}: {reasons}") from self._errors[0]
 
 
 def remove_bundle(bundle: Path) -> None:

@@ -35,6 +35,7 @@ from netd.launcher.mounts import image_volumes
 from netd.launcher.overlayfs import Overlay
 from netd.launcher.runtime import choose, is_runc
 from netd.launcher.spec import KILLED, ExecSpec, ExitStatus, LaunchError, LaunchSpec, Running
+from netd.teardown import Teardown
 from netd.times import timestamp
 
 
@@ -296,22 +297,22 @@ class Launcher:
         return ExitStatus(KILLED, timestamp())
 
     async def _delete(self, id: str, patience: float) -> None:
-        errors = cleanup.Errors()
+        teardown = Teardown(f"container {id}")
         target = self._target(id)
         killed = False
-        with errors.collect():
+        with teardown.step():
             await self._kill_init(id)
         for monitored in [*self._execs(id), target]:
-            with errors.collect():
+            with teardown.step():
                 killed |= await stop_monitor(monitored, patience)
-        with errors.collect():
+        with teardown.step():
             await self._kill_rest(id, killed)
-        with errors.collect():
+        with teardown.step():
             await asyncio.to_thread(cleanup.remove_tree, self.exec_root / "runtime" / id)
-        with errors.collect():
+        with teardown.step():
             await asyncio.to_thread(cleanup.remove_bundle, target.directory)
         self._remove_parents()
-        errors.throw(f"container {id} could not be cleaned up completely")
+        teardown.throw(LaunchError)
 
     async def _kill_init(self, id: str) -> None:
         """Its first process, and with it, by the kernel, all others of its pid namespace."""
