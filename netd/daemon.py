@@ -42,6 +42,7 @@ from netd.launcher import Launcher
 from netd.metrics import Metrics
 from netd.model import Container, Network, StaticRecord
 from netd.names import Names
+from netd.namespaces import Namespaces
 from netd.naming import Naming
 from netd.networks import NetworkManager
 from netd.overlay import Overlays
@@ -106,7 +107,9 @@ class _Daemon:
         names = Names(resolver, Records(store, "dns", tuple[StaticRecord, ...]), lambda: self.config)
         pools = PoolAllocator([(p.base, p.size) for p in config.default_address_pools] or None)
         networks = NetworkManager(Records(store, "networks", Network), pools, kernel, names, events)
-        sandboxes = SandboxManager(Records(store, "sandboxes", Sandbox), networks, kernel, names, run)
+        sandboxes = SandboxManager(
+            Records(store, "sandboxes", Sandbox), networks, kernel, names, Namespaces(run / "netns")
+        )
         attachments = Attachments(networks, sandboxes, names, Publisher(), events, data)
         images = ImageStore(data, store)
         launcher = Launcher(data, run, config.default_runtime or None)

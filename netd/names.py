@@ -11,7 +11,6 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
-from socket import socket
 
 from dns.client import (
     Explanation,
@@ -30,6 +29,7 @@ from netd import resolvconf
 from netd.config import Config
 from netd.errors import InvalidParameter, NotFound, Unavailable
 from netd.model import Network, StaticRecord
+from netd.namespaces import Sockets
 from netd.records import Records
 from netd.sandbox import Endpoint, Sandbox
 
@@ -135,13 +135,13 @@ class Names:
             with _resolver_may_be_away():
                 await self._resolver.leave(endpoint.network_id, endpoint.id)
 
-    async def serve(
-        self, sandbox: Sandbox, sockets: tuple[socket, socket] | None = None, netns_fd: int | None = None
-    ) -> Ports | None:
+    async def serve(self, sandbox: Sandbox, sockets: Sockets | None = None) -> Ports | None:
         """Answer this sandbox's questions, on these sockets if they are new; None while the resolver is away."""
         ports: list[Ports] = []
         with _resolver_may_be_away():
-            ports.append(await self._resolver.put_sandbox(self._view(sandbox), sockets, netns_fd))
+            pair = (sockets.udp, sockets.tcp) if sockets else None
+            fd = sockets.namespace if sockets else None
+            ports.append(await self._resolver.put_sandbox(self._view(sandbox), pair, fd))
         return ports[0] if ports else None
 
     async def forget(self, sandbox_id: str) -> None:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from dns.client import Ports
-from drivers import netns, spec
+from drivers import spec
 from drivers.kernel import Kernel
 from netd import resolvconf
 from netd.names import Names
+from netd.namespaces import Namespaces
 from netd.networks import Member, NetworkManager
 from netd.records import Records
 from netd.sandbox import Endpoint, Sandbox, kernel_spec
@@ -35,13 +35,13 @@ class SandboxManager:
         networks: NetworkManager,
         kernel: Kernel,
         names: Names,
-        exec_root: Path,
+        namespaces: Namespaces,
     ) -> None:
         self._records = records
         self._networks = networks
         self._kernel = kernel
         self._names = names
-        self._netns_dir = exec_root / "netns"
+        self._namespaces = namespaces
         self._dns: dict[str, spec.DnsPorts] = {}
 
     def get(self, sandbox_id: str) -> Sandbox | None:
@@ -52,14 +52,14 @@ class SandboxManager:
 
     def netns_path(self, sandbox_id: str) -> str:
         """Where a sandbox's namespace is pinned (fact 3.60)."""
-        return str(self._netns_dir / sandbox_id[:12])
+        return self._namespaces.path(sandbox_id)
 
     # ---- up and down ------------------------------------------------------------------------------------
 
     async def pin(self, sandbox: Sandbox) -> None:
         """Make the sandbox's namespace, with nothing but loopback in it."""
         if sandbox.netns:
-            await asyncio.to_thread(netns.create, sandbox.netns)
+            await self._namespaces.pin(sandbox.netns)
 
     async def bring_up(self, sandbox: Sandbox) -> None:
         """Record a sandbox whose namespace is there, and give it links, ports and names."""
@@ -78,7 +78,7 @@ class SandboxManager:
         with teardown.step("links and rules"):
             await self._kernel.remove_sandbox(sandbox.id)
         with teardown.step("namespace"):
-            await self._unpin(sandbox)
+            await self._namespaces.unpin(sandbox.netns)
         with teardown.step("record"):
             await self._records.delete(sandbox.id)
         teardown.tell()
@@ -89,10 +89,6 @@ class SandboxManager:
     async def clear(self, sandbox: Sandbox) -> None:
         """Take what netd put there out of a namespace that lives on."""
         await self._kernel.ensure_sandbox(kernel_spec(replace(sandbox, endpoints=(), published=()), None))
-
-    async def _unpin(self, sandbox: Sandbox) -> None:
-        if sandbox.netns.startswith(str(self._netns_dir)):
-            await asyncio.to_thread(netns.remove, sandbox.netns)
 
     async def _project(self, sandbox: Sandbox) -> None:
         """Kernel and resolver as the record says."""
@@ -118,15 +114,9 @@ class SandboxManager:
 
     async def _open_resolver(self, sandbox: Sandbox) -> None:
         """New resolver sockets inside the sandbox, handed over to the resolver process."""
-        udp, tcp = await asyncio.to_thread(netns.resolver_sockets, sandbox.netns)
-        descriptor = os.open(sandbox.netns, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            if (ports := await self._names.serve(sandbox, (udp, tcp), descriptor)) is not None:
+        async with self._namespaces.sockets(sandbox.netns) as sockets:
+            if (ports := await self._names.serve(sandbox, sockets)) is not None:
                 self._dns[sandbox.id] = dns_ports(ports)
-        finally:
-            os.close(descriptor)
-            udp.close()
-            tcp.close()
 
     # ---- changes of a running sandbox -------------------------------------------------------------------
 
@@ -172,14 +162,7 @@ class SandboxManager:
 
     async def sweep_namespaces(self) -> None:
         """Remove the pinned namespaces that no record vouches for: a crash between pinning and recording."""
-        await asyncio.to_thread(self._sweep_namespaces, {sandbox.netns for sandbox in self.all()})
-
-    def _sweep_namespaces(self, known: set[str]) -> None:
-        if not self._netns_dir.is_dir():
-            return
-        for path in self._netns_dir.iterdir():
-            if str(path) not in known:
-                netns.remove(str(path))
+        await self._namespaces.sweep({sandbox.netns for sandbox in self.all()})
 
     def specs(self) -> list[spec.Sandbox]:
         """Every sandbox that has something in the kernel."""
