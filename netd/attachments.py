@@ -12,11 +12,20 @@ from msgspec.structs import replace
 
 from netd import hostsfile, legacy_links
 from netd.container_request import extra_hosts
-from netd.endpoint_settings import check_connectable, configured, dns_names, hostname, static_addresses
-from netd.endpoints import IFACE_PREFIX, check_network_accepts, check_settings, make_endpoint
+from netd.endpoint_settings import (
+    check_connectable,
+    check_network_accepts,
+    check_settings,
+    configured,
+    dns_names,
+    hostname,
+    static_addresses,
+)
+from netd.endpoints import EndpointRequest
 from netd.errors import Conflict, Forbidden, InvalidParameter, NetdError, NotFound
 from netd.etcfiles import EtcFiles, resolv_conf_text
 from netd.events import EventBus
+from netd.joining import Joining
 from netd.model import (
     Container,
     EndpointSettings,
@@ -24,7 +33,8 @@ from netd.model import (
     NetworkDisconnect,
 )
 from netd.names import Names
-from netd.networks import LiveNetwork, Member, NetworkManager
+from netd.network_live import LiveNetwork
+from netd.networks import NetworkManager
 from netd.publishing import Publisher
 from netd.sandbox import Endpoint, Published, Sandbox
 from netd.sandboxes import SandboxManager
@@ -49,6 +59,7 @@ class Attachments:
         self,
         networks: NetworkManager,
         sandboxes: SandboxManager,
+        joining: Joining,
         names: Names,
         publisher: Publisher,
         events: EventBus,
@@ -56,6 +67,7 @@ class Attachments:
     ) -> None:
         self.sandboxes = sandboxes
         self._networks = networks
+        self._joining = joining
         self._names = names
         self._publisher = publisher
         self._events = events
@@ -107,57 +119,21 @@ class Attachments:
             dns_options=tuple(record.host_config.dns_options or ()),
             dns_routes=tuple(record.host_config.dns_routes or ()),
         )
+        wanted = [
+            (await self._networks.find_anywhere(name), _request(record, settings))
+            for name, settings in self._in_order(record)
+        ]
+        bare, sandbox = sandbox, await self._joining.added(sandbox, wanted)
         try:
-            for name, settings in self._in_order(record):
-                live = await self._network(name)
-                sandbox = sandbox.with_endpoint(await self._endpoint(record, sandbox, live, settings))
-            sandbox = await self._with_way_out(sandbox)
             sandbox = replace(sandbox, published=self._publish(record, sandbox))
         except BaseException:
-            for endpoint in sandbox.endpoints:
-                self._networks.leave(endpoint)
+            self._joining.give_back(bare, sandbox)
             raise
         return sandbox, self._surroundings(record, sandbox)
 
     def _in_order(self, record: Container) -> list[tuple[str, EndpointSettings]]:
         """By gateway priority, then name: interface numbers follow (choice 8.9)."""
         return sorted(record.networks.items(), key=lambda item: (-item[1].gw_priority, item[0]))
-
-    async def _network(self, ref: str) -> LiveNetwork:
-        """A network, also one that another host made a moment ago."""
-        try:
-            return self._networks.find(ref)
-        except NotFound:
-            if self._networks.overlays is None:
-                raise
-            await self._networks.overlays.refresh()
-            return self._networks.find(ref)
-
-    async def _with_way_out(self, sandbox: Sandbox) -> Sandbox:
-        overlays = self._networks.overlays
-        return sandbox if overlays is None else await overlays.way_out.added(sandbox)
-
-    async def _without_needless_way_out(self, sandbox: Sandbox) -> Sandbox:
-        overlays = self._networks.overlays
-        needless = overlays.way_out.needless(sandbox) if overlays else None
-        return sandbox if needless is None else await self.sandboxes.detach(sandbox, needless)
-
-    async def _endpoint(
-        self, record: Container, sandbox: Sandbox, live: LiveNetwork, settings: EndpointSettings
-    ) -> Endpoint:
-        """An endpoint that counts at once: its network cannot be removed under it."""
-        check_network_accepts(live, settings)
-        ifname = sandbox.free_ifname(live.record.options.get(IFACE_PREFIX, "eth"))
-        names = dns_names(record, settings)
-        services = list({**(record.config.exposed_ports or {}), **(record.host_config.port_bindings or {})})
-        if live.record.scope == "global" and self._networks.overlays is not None:
-            endpoint = await self._networks.overlays.join(
-                live, settings, sandbox, ifname=ifname, names=names, services=services
-            )
-        else:
-            endpoint = make_endpoint(live, settings, ifname=ifname, names=names, owner=record.id, services=services)
-        self._networks.join(Member(record.id, record.name, endpoint))
-        return endpoint
 
     def _publish(self, record: Container, sandbox: Sandbox) -> tuple[Published, ...]:
         carrier = sandbox.gateway4 or sandbox.gateway6
@@ -228,7 +204,7 @@ class Attachments:
     async def sweep(self, in_use: set[str]) -> None:
         """After a restart: sandboxes that no running container holds go; the ports of the others are taken again."""
         for sandbox in list(self.sandboxes.all()):
-            if sandbox.foreign:
+            if sandbox.attached:
                 continue
             if sandbox.id not in in_use:
                 await self.tear_down(sandbox)
@@ -240,7 +216,7 @@ class Attachments:
 
     async def connect(self, ref: str, body: NetworkConnect, record: Container) -> Container:
         """Attach a container to one more network (facts 2.88 to 2.100); the container as it is then."""
-        live = self._networks.find(ref)
+        live = await self._networks.find_anywhere(ref)
         settings = configured(body.endpoint_config or EndpointSettings())
         check_settings(settings)
         check_connectable(record, live)
@@ -262,32 +238,25 @@ class Attachments:
     async def _connect_running(
         self, record: Container, sandbox: Sandbox, live: LiveNetwork, settings: EndpointSettings
     ) -> None:
-        endpoint = await self._endpoint(record, sandbox, live, settings)
-        wider = await self._widened(record, sandbox, endpoint)
+        wider = await self._joining.added(sandbox, [(live, _request(record, settings))])
+        endpoint = wider.endpoints[len(sandbox.endpoints)]
         try:
-            await self.sandboxes.attach(sandbox, wider)
+            # published ports that had no way in until now
+            wider = wider if sandbox.published else replace(wider, published=self._publish(record, wider))
+        except BaseException:
+            self._joining.give_back(sandbox, wider)
+            raise
+        try:
+            wider = await self._joining.widen(sandbox, wider)
         except BaseException:
             if not sandbox.published:
                 self._publisher.release(sandbox.id)
             raise
-        wider = await self._without_needless_way_out(wider)
         etc = EtcFiles(self._root / record.id)
         hostsfile.append(etc.hosts, _own_lines(record, wider, endpoint))
         if wider.resolves != sandbox.resolves:
             etc.rewrite_resolv_conf(resolv_conf_text(wider, self._names.settings(wider)))
         self._event("connect", record, endpoint)
-
-    async def _widened(self, record: Container, sandbox: Sandbox, endpoint: Endpoint) -> Sandbox:
-        """The sandbox with an endpoint more, and with what follows from that."""
-        wider = sandbox.with_endpoint(endpoint)
-        try:
-            wider = await self._with_way_out(wider)
-            # published ports that had no way in until now
-            return wider if sandbox.published else replace(wider, published=self._publish(record, wider))
-        except BaseException:
-            for added in wider.endpoints[len(sandbox.endpoints) :]:
-                self._networks.leave(added)
-            raise
 
     async def disconnect(self, ref: str, body: NetworkDisconnect, record: Container) -> Container:
         """Detach a container from a network; with force the network may be one it only has in its settings."""
@@ -307,11 +276,7 @@ class Attachments:
         return replace(record, networks={n: s for n, s in record.networks.items() if n != live.record.name})
 
     async def _detach(self, record: Container, sandbox: Sandbox, endpoint: Endpoint) -> None:
-        narrower = await self.sandboxes.detach(sandbox, endpoint)
-        narrower = await self._without_needless_way_out(narrower)
-        wider = await self._with_way_out(narrower)
-        if wider != narrower:
-            await self.sandboxes.attach(narrower, wider)
+        await self._joining.narrow(sandbox, endpoint)
         hostsfile.drop_addresses(EtcFiles(self._root / record.id).hosts, endpoint.addresses)
         self._event("disconnect", record, endpoint)
 
@@ -335,8 +300,7 @@ class Attachments:
             for e in sandbox.endpoints
         )
         renamed = replace(sandbox, name=record.name, endpoints=endpoints)
-        if self._networks.overlays is not None:
-            await self._networks.overlays.rename(sandbox, renamed)
+        await self._networks.rename(sandbox, renamed)
         await self.sandboxes.rename(sandbox, renamed)
 
     # ---- telling ----------------------------------------------------------------------------------------
@@ -352,6 +316,11 @@ class Attachments:
         driver = live.record.driver if live else "overlay"  # only a global one goes while somebody is on it
         attributes = {"container": record.id, "name": endpoint.network, "type": driver}
         self._events.publish("network", action, endpoint.network_id, attributes)
+
+
+def _request(record: Container, settings: EndpointSettings) -> EndpointRequest:
+    services = {**(record.config.exposed_ports or {}), **(record.host_config.port_bindings or {})}
+    return EndpointRequest(settings, names=dns_names(record, settings), services=tuple(services))
 
 
 def _files(directory: Path) -> dict[str, Path]:

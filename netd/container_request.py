@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from msgspec.structs import asdict, replace
 
 from netd import resolvconf
-from netd.endpoints import check_settings, parse_links
+from netd.endpoint_settings import check_settings, parse_links
 from netd.errors import InvalidParameter
 from netd.model import ContainerConfig, ContainerCreate, EndpointSettings, HostConfig, Image, ImageConfig
 from netd.ports import parse_bindings, parse_port

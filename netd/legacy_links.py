@@ -9,7 +9,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from netd import hostsfile
-from netd.endpoints import parse_links
+from netd.endpoint_settings import parse_links
 from netd.errors import Conflict, InvalidParameter, NotFound
 from netd.model import Container
 from netd.sandbox import Sandbox

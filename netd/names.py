@@ -63,10 +63,13 @@ class Names:
                 await self._resolver.put_record(network.id, given.line)
 
     async def delete_network(self, network_id: str) -> None:
-        """Forget a network, its static records included."""
-        await self._static.delete(network_id)
+        """Let the resolver forget a network; its static records are kept for when it is told of it again."""
         with _resolver_may_be_away():
             await self._resolver.delete_network(network_id)
+
+    async def drop_static(self, network_id: str) -> None:
+        """The network itself is gone, and its static records with it."""
+        await self._static.delete(network_id)
 
     # ---- static records ---------------------------------------------------------------------------------
 

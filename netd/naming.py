@@ -10,9 +10,9 @@ from ipaddress import ip_address
 from typing import Any
 
 from dns.client import LogEntry
+from netd.attached import AttachedSandboxes
 from netd.containers import ContainerManager
 from netd.errors import Forbidden, InvalidParameter, NotFound
-from netd.foreign import ForeignSandboxes
 from netd.model import StaticRecord
 from netd.names import Names
 from netd.networks import NetworkManager
@@ -37,7 +37,7 @@ class Naming:
 
     networks: NetworkManager
     containers: ContainerManager
-    foreign: ForeignSandboxes
+    attached: AttachedSandboxes
     names: Names
 
     # ---- static records ---------------------------------------------------------------------------------
@@ -92,7 +92,7 @@ class Naming:
         try:
             return self.containers.sandbox(ref)
         except NotFound:
-            found = self.foreign.find(ref)
+            found = self.attached.find(ref)
             if found is None:
                 raise NotFound(f"no container or attached namespace is called {ref}") from None
             return found

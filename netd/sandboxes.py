@@ -15,7 +15,8 @@ from drivers.kernel import Kernel
 from netd import resolvconf
 from netd.names import Names
 from netd.namespaces import Namespaces
-from netd.networks import Member, NetworkManager
+from netd.network_live import Member
+from netd.networks import NetworkManager
 from netd.records import Records
 from netd.sandbox import Endpoint, Sandbox, kernel_spec
 from netd.tasks import both
@@ -148,7 +149,7 @@ class SandboxManager:
         """The same sandbox under a new name: its records in the tables change at once."""
         await self._records.put(sandbox.id, renamed)
         for endpoint in renamed.endpoints:
-            self._networks.join(Member(renamed.container_id, renamed.name, endpoint))
+            self._networks.count(Member(renamed.container_id, renamed.name, endpoint))
             await self._names.join(endpoint)
 
     # ---- after a restart --------------------------------------------------------------------------------
