@@ -224,7 +224,7 @@ class ContainerCreate(ContainerConfig, frozen=True):
 class State(Docker, frozen=True):
     """What a container does now, and what became of it."""
 
-    status: str = "created"  # created | running | paused | exited | removing | dead
+    status: str = "created"  # created | running | paused | restarting | exited
     running: bool = False
     paused: bool = False
     restarting: bool = False
@@ -235,6 +235,11 @@ class State(Docker, frozen=True):
     error: str = ""
     started_at: str = "0001-01-01T00:00:00Z"
     finished_at: str = "0001-01-01T00:00:00Z"
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is a process: a container that waits for its restart is called running too, as in Docker."""
+        return self.running and not self.restarting
 
 
 class Container(Docker, frozen=True):
@@ -249,7 +254,8 @@ class Container(Docker, frozen=True):
     state: State = field(default_factory=State)
     networks: dict[str, EndpointSettings] = field(default_factory=dict)
     sandbox_id: str = ""
-    restart_count: int = 0
+    restart_count: int = 0  # by policy, since the last start by hand
+    stopped_by_user: bool = False  # since then; kept over a restart of the daemon
 
 
 class StaticRecord(Docker, frozen=True):
