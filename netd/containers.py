@@ -1,4 +1,7 @@
-"""Containers: made, found, shown, signalled, renamed, connected and removed. How one lives is in `lifecycle`."""
+"""Containers: made, found, shown, renamed, connected and removed.
+
+How one lives is in `lifecycle`, how it is stopped and paused in `signals`.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from msgspec.structs import replace
 from netd import container_request, container_view, hostsfile, legacy_links
 from netd.attachments import Attachments
 from netd.container_live import Containers, LiveContainer, Outcome
-from netd.errors import Conflict, InvalidParameter, NetdError, NotFound, NotModified
+from netd.errors import Conflict, InvalidParameter, NotFound, NotModified
 from netd.etcfiles import EtcFiles
 from netd.events import EventBus
 from netd.filters import Filters
@@ -24,18 +26,15 @@ from netd.images import ImageStore
 from netd.launcher import Launcher
 from netd.launcher.cleanup import remove_tree
 from netd.lifecycle import Lifecycle
-from netd.model import Container, ContainerCreate, NetworkConnect, NetworkDisconnect, State
+from netd.model import Container, ContainerCreate, NetworkConnect, NetworkDisconnect
 from netd.records import Records
 from netd.sandbox import Sandbox
-from netd.signals import signal_number
+from netd.signals import Signals
 from netd.tasks import Tasks
 from netd.times import timestamp
 
 log = logging.getLogger(__name__)
 
-DEFAULT_STOP_SECONDS = 10
-SIGKILL = 9
-KILL_SECONDS = 10.0  # for a killed process to end
 RECOVERY_SECONDS = 5.0  # a daemon waits so long for what became of its containers; the rest it learns while it runs
 
 
@@ -58,6 +57,7 @@ class ContainerManager:
         self._launcher = launcher
         self._root = data_root / "containers"
         self._life = Lifecycle(self._containers, records, images, attachments, launcher, events, self._root)
+        self._signals = Signals(self._life, launcher)
         self._tasks = Tasks()
 
     @property
@@ -174,7 +174,7 @@ class ContainerManager:
         live = self.find(ref)
         if not force:
             async with live.changing():
-                self._must_not_run(live.record)
+                _must_not_run(live.record)
                 return await self._life.remove(live)
         live.removing = True
         try:
@@ -184,18 +184,6 @@ class ContainerManager:
         finally:
             live.removing = False
 
-    @staticmethod
-    def _must_not_run(record: Container) -> None:
-        state = record.state
-        if state.running:
-            what = "stop the container before removing or force remove"
-            what = (
-                "container is paused and must be unpaused first"
-                if state.paused
-                else f"container is {state.status}: {what}"
-            )
-            raise Conflict(f'cannot remove container "/{record.name}": {what}')
-
     async def _remove_by_force(self, live: LiveContainer) -> None:
         async with live.changing():
             ended = live.ended
@@ -203,7 +191,7 @@ class ContainerManager:
             if not live.record.state.alive:
                 return await self._life.remove(live)
             await self._life.note(live, replace(live.record, stopped_by_user=True))
-        await self._kill_and_wait(live, ended)
+        await self._signals.kill_and_wait(live, ended)
 
     async def _remove_link(self, ref: str) -> None:
         name, _, alias = ref.strip("/").rpartition("/")
@@ -243,7 +231,7 @@ class ContainerManager:
                 raise Conflict("Renaming a container with the same name as its current name")
             renamed = replace(old, name=self._containers.take_name(name, container_request.random_name))
             try:
-                async with self._saved(live, renamed):
+                async with self._life.saved(live, renamed):
                     await self._attachments.rename(renamed)
             except BaseException:
                 self._containers.free_name(name)
@@ -259,7 +247,7 @@ class ContainerManager:
         async with live.changing():
             found, record = await self._attachments.with_network(live.record, network, body)
             try:
-                async with self._saved(live, record):
+                async with self._life.saved(live, record):
                     await self._attachments.join(record, found)
             except BaseException:
                 self._attachments.forget(record, found)
@@ -270,7 +258,7 @@ class ContainerManager:
         live = self.find(body.container)
         async with live.changing():
             found, record = self._attachments.without_network(live.record, network)
-            async with self._saved(live, record):
+            async with self._life.saved(live, record):
                 await self._attachments.leave(record, found)
             self._attachments.forget(record, found)
 
@@ -280,17 +268,6 @@ class ContainerManager:
         if live is not None:
             async with live.lock:
                 await self._attachments.lose(live.record, endpoint_id)
-
-    @asynccontextmanager
-    async def _saved(self, live: LiveContainer, record: Container) -> AsyncIterator[None]:
-        """Store a change, then do what follows from it; if that fails the container is as it was."""
-        before = live.record
-        await self._life.save(live, record)
-        try:
-            yield
-        except BaseException:
-            await self._life.note(live, before)
-            raise
 
     # ---- start and stop ---------------------------------------------------------------------------------
 
@@ -308,23 +285,7 @@ class ContainerManager:
 
     async def stop(self, ref: str, *, signal: str = "", timeout: int | None = None) -> None:
         """Ask the process to end, and kill it after `timeout` seconds (negative: wait for ever)."""
-        live = self.find(ref)
-        config = live.record.config
-        number = signal_number(signal or config.stop_signal or "SIGTERM")
-        seconds = timeout if timeout is not None else config.stop_timeout
-        if seconds is None:
-            seconds = DEFAULT_STOP_SECONDS
-        async with live.changing():  # a start that is under way comes first
-            if not live.record.state.running:
-                raise NotModified("container already stopped")
-            ended = live.ended
-            await self._signal(live, number, ends=True)
-        try:
-            async with asyncio.timeout(None if seconds < 0 else seconds):
-                await asyncio.shield(ended)
-        except TimeoutError:
-            await self._kill_and_wait(live, ended)
-        self._life.publish("stop", live.record)
+        await self._signals.stop(self.find(ref), signal, timeout)
 
     async def restart(self, ref: str, *, signal: str = "", timeout: int | None = None) -> None:
         """Stop it if it runs, then start it."""
@@ -340,64 +301,16 @@ class ContainerManager:
         self._life.publish("restart", live.record)
 
     async def kill(self, ref: str, signal: str = "SIGKILL") -> None:
-        """Send a signal to a running container's process. One that asks it to end also ends its restarts."""
-        live = self.find(ref)
-        number = signal_number(signal or "SIGKILL")
-        ends = number in (SIGKILL, signal_number(live.record.config.stop_signal or "SIGTERM"))
-        async with live.changing():
-            if not live.record.state.running:
-                raise Conflict(f"cannot kill container: {ref}: container {live.record.id} is not running")
-            await self._signal(live, number, ends=ends)
-
-    async def _signal(self, live: LiveContainer, number: int, *, ends: bool) -> None:
-        """Send a signal; `ends` says that the process is to end by it and not to be restarted."""
-        record = live.record
-        if ends:
-            await self._life.note(live, replace(record, stopped_by_user=True))
-            await self._life.give_up_restart(live)
-            if record.state.paused:
-                await self._launcher.resume(record.id)
-                await self._life.note(live, replace(live.record, state=_resumed(record.state)))
-        if record.state.alive:
-            with contextlib.suppress(Conflict):  # it has just ended by itself
-                await self._launcher.kill(record.id, number)
-        self._life.publish("kill", record, {"signal": str(number)})
-
-    async def _kill_and_wait(self, live: LiveContainer, ended: asyncio.Future[Outcome]) -> None:
-        """Kill the process whose end is `ended`; `NetdError` if it does not end all the same."""
-        async with live.lock:
-            if not ended.done():
-                with contextlib.suppress(Conflict):
-                    await self._launcher.kill(live.record.id, SIGKILL)
-        try:
-            async with asyncio.timeout(KILL_SECONDS):
-                await asyncio.shield(ended)
-        except TimeoutError:
-            raise NetdError(
-                f"cannot stop container: {live.record.name}: tried to kill container, but did not receive an exit event"
-            ) from None
+        """Send a signal to a running container's process."""
+        await self._signals.kill(self.find(ref), signal or "SIGKILL")
 
     async def pause(self, ref: str) -> None:
         """Freeze the processes of a running container."""
-        live = self.find(ref)
-        async with live.changing():
-            live.must_run()
-            if live.record.state.paused:
-                raise Conflict(f"Container {live.record.id} is already paused")
-            state = replace(live.record.state, status="paused", paused=True)
-            async with self._saved(live, replace(live.record, state=state)):
-                await self._launcher.pause(live.record.id)
-            self._life.publish("pause", live.record)
+        await self._signals.pause(self.find(ref))
 
     async def unpause(self, ref: str) -> None:
         """Let them run again."""
-        live = self.find(ref)
-        async with live.changing():
-            if not live.record.state.paused:
-                raise Conflict(f"Container {live.record.id} is not paused")
-            async with self._saved(live, replace(live.record, state=_resumed(live.record.state))):
-                await self._launcher.resume(live.record.id)
-            self._life.publish("unpause", live.record)
+        await self._signals.unpause(self.find(ref))
 
     # ---- waiting ----------------------------------------------------------------------------------------
 
@@ -416,8 +329,15 @@ class ContainerManager:
         return _already(live.record)
 
 
-def _resumed(state: State) -> State:
-    return replace(state, status="running", paused=False)
+def _must_not_run(record: Container) -> None:
+    state = record.state
+    if state.paused:
+        raise Conflict(f'cannot remove container "{record.name}": container is paused and must be unpaused first')
+    if state.running:
+        raise Conflict(
+            f'cannot remove container "{record.name}": container is {state.status}: stop the container before '
+            "removing or force remove"
+        )
 
 
 async def _removed(live: LiveContainer) -> tuple[int, str]:

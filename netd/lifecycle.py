@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -73,6 +75,17 @@ class Lifecycle:
         """Keep what is so whether or not the store takes it: if it does not now, it is told again until it does."""
         await self._store(record)
         self._believe(live, record)
+
+    @asynccontextmanager
+    async def saved(self, live: LiveContainer, record: Container) -> AsyncIterator[None]:
+        """Store a change, then do what follows from it; if that fails the container is as it was."""
+        before = live.record
+        await self.save(live, record)
+        try:
+            yield
+        except BaseException:
+            await self.note(live, before)
+            raise
 
     async def _store(self, record: Container) -> None:
         try:
@@ -196,8 +209,8 @@ class Lifecycle:
         sandbox = self._attachments.sandbox(before)
         await self._clear(before, sandbox)
         self._believe(live, record)
-        self.publish("die", record, {"exitCode": str(status.exit_code)})
         self._attachments.announce("disconnect", record, sandbox)
+        self.publish("die", record, {"exitCode": str(status.exit_code)})
         live.tell_end()
         if record.state.restarting:
             ran = unix_seconds(status.finished_at) - unix_seconds(state.started_at)
