@@ -26,7 +26,7 @@ from netd.images import ImageStore
 from netd.launcher import Launcher
 from netd.launcher.cleanup import remove_tree
 from netd.lifecycle import Lifecycle
-from netd.model import Container, ContainerCreate, NetworkConnect, NetworkDisconnect
+from netd.model import Container, ContainerCreate, ContainerUpdate, NetworkConnect, NetworkDisconnect
 from netd.records import Records
 from netd.sandbox import Sandbox
 from netd.signals import Signals
@@ -238,6 +238,16 @@ class ContainerManager:
                 raise
             self._containers.free_name(old.name)
             self._life.publish("rename", renamed, {"oldName": f"/{old.name}"})
+
+    async def update(self, ref: str, body: ContainerUpdate) -> None:
+        """Change a container's limits, at once if it runs, and its restart policy, from its next end on."""
+        live = self.find(ref)
+        async with live.changing():
+            record = container_request.updated(live.record, body)
+            async with self._life.saved(live, record):
+                if record.state.alive and (body.memory or body.nano_cpus or body.pids_limit):
+                    await self._launcher.update(record.id, record.host_config)
+            self._life.publish("update", record)
 
     # ---- networks of a container ------------------------------------------------------------------------
 

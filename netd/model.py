@@ -221,6 +221,39 @@ class ContainerCreate(ContainerConfig, frozen=True):
     networking_config: NetworkingConfig | None = None
 
 
+class ContainerUpdate(Docker, frozen=True):
+    """Body of POST /containers/{id}/update; what is None, zero or empty stays as it is. The `Any` are refused."""
+
+    memory: int = 0
+    nano_cpus: int = 0
+    pids_limit: int | None = None
+    restart_policy: RestartPolicy = field(default_factory=lambda: RestartPolicy(name=""))
+    blkio_device_read_bps: Any = None
+    blkio_device_read_iops: Any = field(default=None, name="BlkioDeviceReadIOps")
+    blkio_device_write_bps: Any = None
+    blkio_device_write_iops: Any = field(default=None, name="BlkioDeviceWriteIOps")
+    blkio_weight: Any = None
+    blkio_weight_device: Any = None
+    cgroup_parent: Any = None
+    cpu_period: Any = None
+    cpu_quota: Any = None
+    cpu_realtime_period: Any = None
+    cpu_realtime_runtime: Any = None
+    cpu_shares: Any = None
+    cpuset_cpus: Any = None
+    cpuset_mems: Any = None
+    device_cgroup_rules: Any = None
+    device_requests: Any = None
+    devices: Any = None
+    kernel_memory: Any = None
+    kernel_memory_tcp: Any = field(default=None, name="KernelMemoryTCP")
+    memory_reservation: Any = None
+    memory_swap: Any = None
+    memory_swappiness: Any = None
+    oom_kill_disable: Any = None
+    ulimits: Any = None
+
+
 class State(Docker, frozen=True):
     """What a container does now, and what became of it."""
 
