@@ -129,6 +129,7 @@ class _Daemon:
         containers = ContainerManager(
             Records(store, "containers", Container), images, attachments, launcher, events, data
         )
+        stack.push_async_callback(containers.close)
         attached = AttachedSandboxes(networks, sandboxes, joining)
         streams = ContainerStreams(containers, launcher, events)
         system = System(daemon_id, lambda: self.config, containers, images, launcher.runtime, names.state)

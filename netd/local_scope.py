@@ -135,7 +135,11 @@ class LocalScope:
                 raise
             self._table.hide(live.record.id)
             if not live.record.config_only:
-                await self._clear(live.record, live.addresses.pools, Teardown(f"network {live.record.name}"))
+                await self._clear(
+                    live.record,
+                    [space.pool for space in live.addresses.spaces],
+                    Teardown(f"network {live.record.name}"),
+                )
 
     async def _clear(self, record: Network, subnets: Iterable[IPv4Network | IPv6Network], teardown: Teardown) -> None:
         """Leave nothing of a network that has no record, in whatever state it is."""

@@ -44,7 +44,7 @@ class Addresses:
     """
 
     def __init__(self, spaces: Iterable[AddressSpace] = ()) -> None:
-        self._spaces = tuple(spaces)
+        self.spaces = tuple(spaces)
         self._used: set[Address] = set()
         self._kept: dict[Address, list[str]] = {}
 
@@ -53,16 +53,12 @@ class Addresses:
         label = f"{record.name} ({record.id})"
         return cls(_space(item, label) for item in record.ipam.config or ())
 
-    @property
-    def pools(self) -> list[IPv4Network | IPv6Network]:
-        return [space.pool for space in self._spaces]
-
     def take(self, version: int, wanted: Address | None = None) -> str:
         """An address of this family with its prefix length: `wanted`, or a free one; empty without such a subnet.
 
         Raises `InvalidParameter` (outside the subnet), `Forbidden` (in use) or `NetdError` (nothing left).
         """
-        space = next((s for s in self._spaces if s.pool.version == version), None)
+        space = next((s for s in self.spaces if s.pool.version == version), None)
         if space is None:
             return ""
         kept = wanted is not None and wanted in self._kept and wanted not in self._used
@@ -109,7 +105,7 @@ class Addresses:
             space.release(address)
 
     def _around(self, address: Address) -> AddressSpace | None:
-        return next((s for s in self._spaces if s.pool.version == address.version and address in s.pool), None)
+        return next((s for s in self.spaces if s.pool.version == address.version and address in s.pool), None)
 
 
 def _space(item: IPAMConfig, label: str) -> AddressSpace:
