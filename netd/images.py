@@ -13,7 +13,6 @@ import platform
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -200,12 +199,11 @@ class ImageStore:
         return directories & known
 
     def _matches(self, image: Image, filters: Filters) -> bool:
-        patterns = filters.get("reference")
         created = unix_seconds(image.created)
         return (
             filters.labels(image.config.labels or {})
             and (not filters.get("dangling") or filters.truthy("dangling") == (not image.repo_tags))
-            and (not patterns or any(_named(tag, p) for tag in image.repo_tags for p in patterns))
+            and filters.glob("reference", [form for tag in image.repo_tags for form in image_refs.forms(tag)])
             and all(created < unix_seconds(self.find(ref).created) for ref in filters.get("before"))
             and all(created > unix_seconds(self.find(ref).created) for ref in filters.get("since"))
             and filters.until(image.created)
@@ -270,9 +268,3 @@ def _check_removal(image: Image, ref: str, name: str, users: list[str]) -> None:
         raise Conflict(
             f"conflict: unable to delete {short} (must be forced) - image is referenced in multiple repositories"
         )
-
-
-def _named(tag: str, pattern: str) -> bool:
-    """Docker's reference filter: `name` or `name:tag`, with `*` and `?`."""
-    repository, _ = image_refs.split(tag)
-    return fnmatchcase(tag, pattern) or fnmatchcase(repository, pattern)

@@ -14,13 +14,13 @@ import subprocess
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
 from netd.launcher import processes
 from netd.launcher.spec import ExitStatus, LaunchError
+from netd.times import timestamp
 
 _RESIZE = 1  # conmon's WIN_RESIZE_EVENT
 _MAX_SIZE = 1000  # conmon refuses larger windows
@@ -71,7 +71,7 @@ class Monitored:
             finished = path.stat().st_mtime_ns
         except (FileNotFoundError, ValueError):
             return None
-        return ExitStatus(code, rfc3339(finished), (self.directory / "oom").exists())
+        return ExitStatus(code, timestamp(finished), (self.directory / "oom").exists())
 
     def connect(self) -> socket.socket:
         """A new connection to the process's streams; raises OSError if its conmon has ended."""
@@ -231,12 +231,6 @@ def _read_pid(path: Path) -> int | None:
         return int(path.read_text())
     except (FileNotFoundError, ValueError):
         return None
-
-
-def rfc3339(nanoseconds: int) -> str:
-    """A time in nanoseconds since the epoch as Docker's API writes it."""
-    seconds, fraction = divmod(nanoseconds, 1_000_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{fraction:09d}Z"
 
 
 def find_program(name: str) -> str:

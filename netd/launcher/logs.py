@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from netd.launcher import processes, syscalls
-from netd.launcher.conmon import rfc3339
 from netd.launcher.streams import STDERR, STDOUT
+from netd.times import timestamp
 
 _BLOCK = 64 * 1024
 
@@ -145,7 +145,7 @@ class _Reader:
     def _prefix(self, entry: Entry) -> bytes:
         starts = entry.stream not in self._open
         (self._open.discard if entry.whole else self._open.add)(entry.stream)
-        return f"{rfc3339(entry.time)} ".encode() if self.query.timestamps and starts else b""
+        return f"{timestamp(entry.time)} ".encode() if self.query.timestamps and starts else b""
 
 
 def _open(path: Path, query: LogQuery) -> BinaryIO:
