@@ -26,7 +26,7 @@ from netd.images import ImageStore
 from netd.launcher import Launcher
 from netd.launcher.cleanup import remove_tree
 from netd.lifecycle import Lifecycle
-from netd.model import Container, ContainerCreate, ContainerUpdate, NetworkConnect, NetworkDisconnect
+from netd.model import Container, ContainerCreate, ContainerUpdate, Image, NetworkConnect, NetworkDisconnect
 from netd.records import Records
 from netd.sandbox import Sandbox
 from netd.signals import Signals
@@ -142,9 +142,13 @@ class ContainerManager:
         """Store a new container; returns its id and warnings."""
         if not body.image:
             raise InvalidParameter("no image specified: name one that `images` lists")
-        image = self._images.find(body.image)
-        request = container_request.check(body, image)
-        name = name.removeprefix("/")
+        with self._images.hold(body.image) as image:
+            request = container_request.check(body, image)
+            record = await self._created(request, name.removeprefix("/"), image)
+        self._life.publish("create", record)
+        return record.id, request.warnings
+
+    async def _created(self, request: container_request.Request, name: str, image: Image) -> Container:
         if name:
             container_request.check_name(name)
         record = Container(
@@ -164,8 +168,11 @@ class ContainerManager:
             self._attachments.forget(record)
             raise
         self._containers.add(record)
-        self._life.publish("create", record)
-        return record.id, request.warnings
+        return record
+
+    def made_of(self, image_id: str) -> Sequence[str]:
+        """The ids of the containers made of an image."""
+        return [live.record.id for live in self.live.values() if live.record.image_id == image_id]
 
     async def remove(self, ref: str, *, force: bool, volumes: bool, link: bool) -> None:
         """Remove a stopped container, or with `force` any; with `link` the link `/container/alias` instead."""
