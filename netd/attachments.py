@@ -189,6 +189,7 @@ class Attachments:
         etc = EtcFiles(self._root / record.id)
         linked = legacy_links.host_lines(record, find, self._sandbox_of)
         hosts = self._hosts(record, sandbox, linked)
+        await self._names.host.look()
         text = resolv_conf_text(sandbox, self._names.settings(sandbox))
         await asyncio.gather(self.sandboxes.pin(sandbox), asyncio.to_thread(etc.write, sandbox.hostname, hosts, text))
 
@@ -198,8 +199,7 @@ class Attachments:
             for n, a in extra_hosts(record.host_config.extra_hosts or ())
         ]
         if not sandbox.netns and not extra:
-            host = Path("/etc/hosts")
-            return host.read_text() if host.exists() else ""
+            return hostsfile.of_host()
         own = [line for endpoint in sandbox.endpoints for line in _own_lines(record, sandbox, endpoint)]
         return hostsfile.render(extra, linked + own)
 

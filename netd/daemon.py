@@ -17,7 +17,7 @@ from pathlib import Path
 
 import uvloop
 
-from dns.client import KernelState, Resolver, ResolverState
+from dns.client import Resolver
 from drivers.kernel import Kernel
 from drivers.spec import DriverError
 from kvstore.contract import Store, StoreError
@@ -33,7 +33,7 @@ from netd.cluster.options import parse_advertise
 from netd.config import Config
 from netd.container_streams import ContainerStreams
 from netd.containers import ContainerManager
-from netd.errors import InvalidParameter, NetdError
+from netd.errors import InvalidParameter, NetdError, NotFound
 from netd.events import EventBus
 from netd.foreign import ForeignSandboxes
 from netd.images import ImageStore
@@ -47,12 +47,16 @@ from netd.naming import Naming
 from netd.networks import NetworkManager
 from netd.overlay import Overlays
 from netd.publishing import Publisher
+from netd.reconciler import Reconciler
 from netd.records import Records
 from netd.sandbox import Sandbox
 from netd.sandboxes import SandboxManager
 from netd.system import System
+from netd.tasks import Tasks
 
 log = logging.getLogger(__name__)
+
+_NAMES_SECONDS = 5.0  # that a start waits until the resolver knows all names
 
 
 def main(argv: Sequence[str]) -> int:
@@ -101,7 +105,7 @@ class _Daemon:
         stack.push_async_callback(kernel.close)
         resolver = await Resolver.connect(run / "dns.sock", kernel=config.dns_kernel)
         stack.push_async_callback(resolver.close)
-        _check_kernel(resolver.kernel)
+        _check_kernel(resolver)
 
         events = EventBus()
         names = Names(resolver, Records(store, "dns", tuple[StaticRecord, ...]), lambda: self.config)
@@ -117,6 +121,9 @@ class _Daemon:
             Records(store, "containers", Container), images, attachments, launcher, events, data
         )
         foreign = ForeignSandboxes(networks, sandboxes)
+        reconciler = Reconciler(resolver, names, networks, sandboxes)
+        tasks = Tasks()
+        stack.push_async_callback(tasks.close)
         streams = ContainerStreams(containers, launcher, events)
         system = System(daemon_id, lambda: self.config, containers, images, launcher.runtime, names.state)
 
@@ -130,17 +137,18 @@ class _Daemon:
         await containers.load()
         await foreign.let_go_of_the_lost()
         # the resolver's sockets first: a redirect to them must not be taken down and put up again
-        state = await _adopt_resolver(resolver, sandboxes)
+        await reconciler.adopt()
         await sandboxes.restore_kernel()
         if overlays is not None:
             overlays.on_lost = partial(_lose_endpoint, containers, foreign)
             await overlays.start(sandboxes.all())
-        await sandboxes.restore_names(state.known, state.networks)
-        resolver.on_lost(lambda: asyncio.ensure_future(_restore_names(resolver, sandboxes)))
+        tasks.keep_running(reconciler.run, "reconciling names and sandboxes")
+        if not await reconciler.settled(_NAMES_SECONDS):
+            log.warning("not all names are told to the resolver yet, which goes on")
         await kernel.watch()
-        for follower in (sandboxes.follow_host_resolvers(), foreign.watch()):
-            stack.callback(asyncio.create_task(follower).cancel)
-        naming = Naming(networks, containers, foreign, names)
+        tasks.keep_running(sandboxes.follow_host_resolvers, "following the host's resolv.conf")
+        tasks.keep_running(foreign.watch, "watching attached namespaces")
+        naming = Naming(networks.find, partial(_find_sandbox, containers, foreign), names)
         metrics = Metrics(system, networks, names, kernel)
         app = make_app(Services(networks, containers, images, events, system, streams, foreign, naming, metrics))
         await stack.enter_async_context(serving(config.metrics_addr, metrics))
@@ -197,15 +205,12 @@ class _Daemon:
         sdnotify.notify("READY=1")
 
 
-async def _adopt_resolver(resolver: Resolver, sandboxes: SandboxManager) -> ResolverState:
-    state = await resolver.state()
-    sandboxes.adopt_resolver(state.sandboxes)
-    return state
-
-
-def _check_kernel(found: KernelState) -> None:
+def _check_kernel(resolver: Resolver) -> None:
     """Say who answers names; raises `NetdError` if it is to be the kernel and cannot be."""
-    if found.program:
+    found = resolver.kernel
+    if resolver.lost.is_set():
+        log.warning("netd-dns does not answer yet")
+    elif found.program:
         log.info("names are answered in the kernel")
     elif found.mode == "on":
         raise NetdError(f"names cannot be answered in the kernel: {found.reason} (see --dns-kernel)")
@@ -213,10 +218,15 @@ def _check_kernel(found: KernelState) -> None:
         log.info("names are answered by netd-dns, not in the kernel: %s", found.reason or "--dns-kernel=off")
 
 
-async def _restore_names(resolver: Resolver, sandboxes: SandboxManager) -> None:
-    """A new resolver process knows nothing: give it sockets and tables."""
-    state = await _adopt_resolver(resolver, sandboxes)
-    await sandboxes.restore_names(state.known, state.networks)
+def _find_sandbox(containers: ContainerManager, foreign: ForeignSandboxes, ref: str) -> Sandbox:
+    """That of a container or of an attached namespace, named as in every other command."""
+    try:
+        return containers.sandbox(ref)
+    except NotFound:
+        found = foreign.find(ref)
+        if found is None:
+            raise NotFound(f"no container or attached namespace is called {ref}") from None
+        return found
 
 
 async def _lose_endpoint(

@@ -266,6 +266,7 @@ class NetworkManager:
         if not record.config_only:
             await self._kernel.remove_network(record.id)
             await self._names.delete_network(record.id)
+            await self._names.drop_static(record.id)
             self._publish("destroy", record)
 
     async def prune(self, filters: Filters) -> Sequence[str]:
