@@ -6,6 +6,7 @@ they are. A join or a leave costs the endpoint's own names, however many endpoin
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address
@@ -103,8 +104,14 @@ class Network:
         return endpoint.all_names
 
     def add_static(self, name: bytes, kind: int, ttl: int | None, data: bytes) -> None:
-        """Add a static record; TTL None is the network's."""
-        self.static.setdefault(name, {}).setdefault(kind, []).append((ttl, data))
+        """Add a static record, if it is not there; TTL None is the network's."""
+        records = self.static.setdefault(name, {}).setdefault(kind, [])
+        if (ttl, data) not in records:
+            records.append((ttl, data))
+
+    def says_as_much_as(self, other: Network | None) -> bool:
+        """Whether every answer is the same as from the other table."""
+        return other is not None and dataclasses.replace(self, generation=other.generation) == other
 
     def remove_static(self, name: bytes, kind: int | None = None) -> None:
         """Remove a name's static records: all of them, or those of one type."""

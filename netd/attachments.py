@@ -177,6 +177,7 @@ class Attachments:
             return
         etc = EtcFiles(self._root / plan.record.id)
         hosts = self._hosts(plan.record, sandbox, plan.linked)
+        await self._names.host.look()
         text = resolv_conf_text(sandbox, self._names.settings(sandbox))
         await both(self._sandboxes.pin(sandbox), asyncio.to_thread(etc.write, sandbox.hostname, hosts, text))
 
@@ -186,8 +187,7 @@ class Attachments:
             for n, a in extra_hosts(record.host_config.extra_hosts or ())
         ]
         if not sandbox.netns and not extra:
-            host = Path("/etc/hosts")
-            return host.read_text() if host.exists() else ""
+            return hostsfile.of_host()
         own = [line for endpoint in sandbox.endpoints for line in _own_lines(record, sandbox, endpoint)]
         return hostsfile.render(extra, [*linked, *own])
 
@@ -324,7 +324,11 @@ class Attachments:
         )
         renamed = replace(sandbox, name=record.name, endpoints=endpoints)
         await self._networks.rename(sandbox, renamed)
-        await self._sandboxes.rename(sandbox, renamed)
+        try:
+            await self._sandboxes.rename(sandbox, renamed)
+        except BaseException:
+            await self._networks.rename(renamed, sandbox)
+            raise
 
     # ---- telling ----------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import uvloop
 
-from dns.client import KernelState, Resolver, ResolverState
+from dns.client import Resolver
 from drivers.kernel import Kernel
 from drivers.spec import DriverError
 from kvstore.contract import Store, StoreError
@@ -35,7 +35,7 @@ from netd.cluster_view import ClusterView, HostsView, NoHosts
 from netd.config import Config
 from netd.container_streams import ContainerStreams
 from netd.containers import ContainerManager
-from netd.errors import InvalidParameter, NetdError
+from netd.errors import InvalidParameter, NetdError, NotFound
 from netd.events import EventBus
 from netd.gateway import Gateway
 from netd.images import ImageStore
@@ -53,6 +53,7 @@ from netd.networks import NetworkManager
 from netd.overlay import Overlays
 from netd.projection import Projection
 from netd.publishing import Publisher
+from netd.reconciler import Reconciler
 from netd.records import Records
 from netd.sandbox import Sandbox
 from netd.sandboxes import SandboxManager
@@ -61,6 +62,8 @@ from netd.system import System
 from netd.tasks import Tasks
 
 log = logging.getLogger(__name__)
+
+_NAMES_SECONDS = 5.0  # that a start waits until the resolver knows all names
 
 
 def main(argv: Sequence[str]) -> int:
@@ -109,7 +112,7 @@ class _Daemon:
         stack.push_async_callback(kernel.close)
         resolver = await Resolver.connect(run / "dns.sock", kernel=config.dns_kernel)
         stack.push_async_callback(resolver.close)
-        _check_kernel(resolver.kernel)
+        _check_kernel(resolver)
 
         events = EventBus()
         names = Names(resolver, Records(store, "dns", tuple[StaticRecord, ...]), lambda: self.config)
@@ -131,6 +134,9 @@ class _Daemon:
         )
         stack.push_async_callback(containers.close)
         attached = AttachedSandboxes(networks, sandboxes, joining)
+        reconciler = Reconciler(resolver, names, networks, sandboxes)
+        tasks = Tasks()
+        stack.push_async_callback(tasks.close)
         streams = ContainerStreams(containers, launcher, events)
         system = System(daemon_id, lambda: self.config, containers, images, launcher.runtime, names.state)
 
@@ -141,18 +147,17 @@ class _Daemon:
         await containers.load()
         await attached.let_go_of_the_lost()
         # the resolver's sockets first: a redirect to them must not be taken down and put up again
-        state = await _adopt_resolver(resolver, sandboxes)
+        await reconciler.adopt()
         await sandboxes.restore_kernel()
         await networks.start(sandboxes.all())
-        tasks = Tasks()
-        stack.push_async_callback(tasks.close)
-        tasks.keep_running(partial(_lose_endpoints, projection, containers, attached, tasks), "lose endpoints")
-        await sandboxes.restore_names(state.known, state.networks)
-        resolver.on_lost(lambda: asyncio.ensure_future(_restore_names(resolver, sandboxes)))
+        tasks.keep_running(partial(_lose_endpoints, projection, containers, attached, tasks), "losing endpoints")
+        tasks.keep_running(reconciler.run, "reconciling names and sandboxes")
+        if not await reconciler.settled(_NAMES_SECONDS):
+            log.warning("not all names are told to the resolver yet, which goes on")
         await kernel.watch()
         tasks.keep_running(sandboxes.follow_host_resolvers, "following the host's resolv.conf")
         tasks.keep_running(attached.watch, "watching attached namespaces")
-        naming = Naming(networks, containers, attached, names)
+        naming = Naming(networks.find, partial(_find_sandbox, containers, attached), names)
         metrics = Metrics(system, networks, names, kernel, hosts)
         app = make_app(
             Services(networks, containers, images, events, system, streams, attached, naming, metrics, hosts)
@@ -213,15 +218,12 @@ class _Daemon:
         sdnotify.notify("READY=1")
 
 
-async def _adopt_resolver(resolver: Resolver, sandboxes: SandboxManager) -> ResolverState:
-    state = await resolver.state()
-    sandboxes.adopt_resolver(state.sandboxes)
-    return state
-
-
-def _check_kernel(found: KernelState) -> None:
+def _check_kernel(resolver: Resolver) -> None:
     """Say who answers names; raises `NetdError` if it is to be the kernel and cannot be."""
-    if found.program:
+    found = resolver.kernel
+    if resolver.lost.is_set():
+        log.warning("netd-dns does not answer yet")
+    elif found.program:
         log.info("names are answered in the kernel")
     elif found.mode == "on":
         raise NetdError(f"names cannot be answered in the kernel: {found.reason} (see --dns-kernel)")
@@ -229,10 +231,15 @@ def _check_kernel(found: KernelState) -> None:
         log.info("names are answered by netd-dns, not in the kernel: %s", found.reason or "--dns-kernel=off")
 
 
-async def _restore_names(resolver: Resolver, sandboxes: SandboxManager) -> None:
-    """A new resolver process knows nothing: give it sockets and tables."""
-    state = await _adopt_resolver(resolver, sandboxes)
-    await sandboxes.restore_names(state.known, state.networks)
+def _find_sandbox(containers: ContainerManager, attached: AttachedSandboxes, ref: str) -> Sandbox:
+    """That of a container or of an attached namespace, named as in every other command."""
+    try:
+        return containers.sandbox(ref)
+    except NotFound:
+        found = attached.find(ref)
+        if found is None:
+            raise NotFound(f"no container or attached namespace is called {ref}") from None
+        return found
 
 
 async def _lose_endpoints(
