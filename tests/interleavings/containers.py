@@ -252,10 +252,8 @@ STATES = {
 
 def operations(subject: str, state: State) -> list[Operation[Containers]]:
     """All that can happen to this container."""
-    named = {name: f"{name} {subject}" for name in (*_STARTING, *_ENDING, *_REMOVED)}
-
     def undone(*names: str) -> frozenset[str]:
-        return frozenset({*(named.get(name, f"{name} {subject}") for name in names), *_BY_ANYTHING})
+        return frozenset({"prune", *(f"{name} {subject}" for name in names)})
 
     def the(call: Callable[[ContainerManager, str], Awaitable[Any]]) -> Callable[[Containers], Any]:
         async def run(scene: Containers) -> Any:
@@ -279,7 +277,7 @@ def operations(subject: str, state: State) -> list[Operation[Containers]]:
     def must_not_run(scene: Containers, _: Any) -> str | None:
         return "it runs" if scene.runs(subject) else None
 
-    removed = undone(*_REMOVED)
+    removing = (*_REMOVED, *_ENDING) if state.name == "auto-remove" else _REMOVED
     # a container that is about to be restarted runs, for who looks from outside
     refusals = (NotModified, Conflict) if state.name == "backing-off" else (NotModified,)
     table = [
@@ -306,7 +304,7 @@ def operations(subject: str, state: State) -> list[Operation[Containers]]:
             f"rename {subject}",
             the(lambda c, id: c.rename(id, "other")),
             exists(lambda scene, record: None if record.name == "other" else f"its name is {record.name}"),
-            removed,
+            undone(*removing),
         ),
         Operation(
             f"pause {subject}",
@@ -318,19 +316,19 @@ def operations(subject: str, state: State) -> list[Operation[Containers]]:
             f"unpause {subject}",
             the(lambda c, id: c.unpause(id)),
             exists(lambda scene, record: "it is paused" if record.state.paused else None),
-            undone("pause", *_REMOVED),
+            undone("pause", *removing),
         ),
         Operation(
             f"connect {subject}",
             lambda scene: _connect(scene, subject),
             exists(lambda scene, record: None if "red" in record.networks else "it is not connected"),
-            undone(*_REMOVED),
+            undone(*removing),
         ),
         Operation(
             f"disconnect {subject}",
             lambda scene: _disconnect(scene, subject),
             lambda scene, network: _still_on(scene, subject, network),
-            undone(*_REMOVED),
+            undone(*removing),
         ),
         Operation(f"exec {subject}", lambda scene: _exec(scene, subject)),
         Operation(f"ends {subject}", lambda scene: _end(scene, subject), asks=False),
@@ -355,8 +353,7 @@ def operations(subject: str, state: State) -> list[Operation[Containers]]:
 
 _STARTING = ("start", "restart")
 _ENDING = ("stop", "kill", "ends", "restart")
-_REMOVED = ("rm", "rm-f", "prune")
-_BY_ANYTHING = ("prune",)
+_REMOVED = ("rm", "rm-f")
 
 
 async def _connect(scene: Containers, subject: str) -> None:

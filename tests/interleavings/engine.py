@@ -185,7 +185,7 @@ class Play(Generic[S]):
         return point
 
     def _refused(self, second: Operation[S]) -> bool:
-        """Begin the second; whether that was its end."""
+        """Begin the second; whether it was refused at once, with a word that promises nothing."""
         del self.outcomes[1:]
         loop = self.scene.world.loop
         outcome = self._begin(second, SECOND)
@@ -194,7 +194,7 @@ class Play(Generic[S]):
         loop.first_goes = SECOND
         loop.step()
         loop.first_goes = ""
-        return outcome.error is not None
+        return outcome.error is not None and not outcome.acknowledged
 
     def _begin(self, operation: Operation[S], actor: str) -> Outcome[S]:
         world, before = self.scene.world, self.scene.world.loop
