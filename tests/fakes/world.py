@@ -5,6 +5,7 @@ The machine outlives the daemon: `restart_daemon` is kill -9 and a new one that 
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Coroutine, Mapping
 from pathlib import Path
@@ -44,6 +45,8 @@ from tests.fakes.store import FakeStore
 T = TypeVar("T")
 
 IMAGE = "1" * 64
+_ID = re.compile(r"\b[0-9a-f]{12}(?:[0-9a-f]{52})?\b")
+_VARIES = re.compile(r"20\d\d-\d\d-\d\dT[\d:.]+Z|(?<=\"Pid\":)\d+")
 _CONFIG = Config(bip="172.17.0.1/28")
 
 
@@ -80,6 +83,21 @@ class World:
 
     def restart_daemon(self) -> None:
         self.run(self.kill_daemon().load())
+
+    def shape(self) -> str:
+        """All that outlives the daemon, with ids and times left out: worlds of one shape load in one way."""
+        parts = [
+            *(f"{key}={entry.value!r}" for key, entry in self.store.entries.items()),
+            *(f"{id} {p.started} {p.paused} {p.status}" for id, p in self.launcher.processes.items()),
+            *self.namespaces.present,
+            *self.kernel.networks,
+            *(f"{s.id} {[e.id for e in s.endpoints]}" for s in self.kernel.sandboxes.values()),
+            *(f"{key} {[(r.endpoint, r.names) for r in t.values()]}" for key, t in self.resolver.networks.items()),
+            *(f"{v.sandbox} {v.container} {v.networks}" for v in self.resolver.sandboxes.values()),
+        ]
+        numbers: dict[str, str] = {}
+        text = _VARIES.sub("", "\n".join(parts))
+        return _ID.sub(lambda found: numbers.setdefault(found[0][:12], f"#{len(numbers)}"), text)
 
     def close(self) -> None:
         for loop in (*self._gone, self.loop):

@@ -14,12 +14,13 @@ import logging
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from drivers.spec import DriverError
 from kvstore.contract import StoreError
 from netd.errors import NetdError
+from tests.fakes.calls import Call
 from tests.fakes.loop import ACTOR, HORIZON, NeverQuiet, where
 from tests.fakes.world import World
 
@@ -55,6 +56,7 @@ class Operation(Generic[S]):
     acknowledges: tuple[type[Exception], ...] = ()  # errors that promise as much as a result
     never: tuple[type[Exception], ...] = ()  # errors that it has no reason to raise
     asks: bool = True  # whether it is a request, which a daemon that still loads does not hear
+    lasts: bool = False  # whether the time that passes after its end belongs to it
 
     def __str__(self) -> str:
         return self.name
@@ -136,6 +138,15 @@ class Failure(Generic[S]):
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What is known of a point: where the first waits, whether in a call that may fail, and who is listening."""
+
+    at: str
+    calls: bool
+    loaded: bool
+
+
 class Play(Generic[S]):
     """One run of one case."""
 
@@ -144,50 +155,78 @@ class Play(Generic[S]):
         self.case = case
         self.at = "its beginning"
         self.outcomes: list[Outcome[S]] = []
-        self.trace: list[str] = []
+        self._called: list[Call] = []  # at the latest point
 
-    def begin(self, operation: Operation[S], actor: str) -> None:
+    # ---- on the way -------------------------------------------------------------------------------------
+
+    def points(self) -> list[Point]:
+        """Where the first operation waits when nothing comes in between."""
+        self._begin(self.case.first, FIRST)
+        found = [self._point()]
+        while self._advance():
+            found.append(self._point())
+        return found
+
+    def play(self, last: int) -> int:
+        """Run it to the end; returns the point at which the second took place.
+
+        A second that is refused at once has changed nothing: it is tried again at the next point, up to `last`.
+        """
+        self._begin(self.case.first, FIRST)
+        for _ in range(self.case.point):
+            self._advance()
+        if self.case.fails:
+            self._called[-1].fails = True
+        point = self.case.point
+        while self.case.second is not None and self._refused(self.case.second) and point < last and self._advance():
+            point += 1
+        self.scene.world.loop.first_goes = SECOND
+        self.scene.world.loop.settle()
+        return point
+
+    def _refused(self, second: Operation[S]) -> bool:
+        """Begin the second; whether it was refused at once, with a word that promises nothing."""
+        del self.outcomes[1:]
+        loop = self.scene.world.loop
+        outcome = self._begin(second, SECOND)
+        if self.scene.world.loop is not loop:
+            return False
+        loop.first_goes = SECOND
+        loop.step()
+        loop.first_goes = ""
+        return outcome.error is not None and not outcome.acknowledged
+
+    def _begin(self, operation: Operation[S], actor: str) -> Outcome[S]:
         world, before = self.scene.world, self.scene.world.loop
         context = copy_context()
         context.run(ACTOR.set, actor)
         work = operation.run(self.scene)
         if world.loop is not before:
-            for outcome in self.outcomes:
-                outcome.killed = True
-        self.outcomes.append(Outcome(operation, world.loop.create_task(work, name=actor, context=context)))
+            for earlier in self.outcomes:
+                earlier.killed = True
+        outcome = Outcome(operation, world.loop.create_task(work, name=actor, context=context))
+        self.outcomes.append(outcome)
+        return outcome
 
-    def advance(self) -> bool:
-        """Go on to the next point; False once all is quiet."""
-        loop = self.scene.world.loop
-        until = loop.time() + HORIZON
+    def _advance(self) -> bool:
+        """Go on to the next point; False once all is quiet. Time passes only while the first waits for that."""
+        world = self.scene.world
+        until = world.loop.time() + HORIZON
+        calls = set(world.calls.waiting)
+        first = self.outcomes[0]
         while True:
-            handle = loop.step()
-            if handle is None:
-                if not loop.pass_time(until):
-                    return False
-            elif handle.waits:
+            handle = world.loop.step()
+            if handle is not None and handle.waits:
                 self.at = where(handle.task) if handle.task is not None else "a thread's work"
+                self._called = [call for call in world.calls.waiting if call not in calls]
                 return True
+            if handle is None and ((first.ended and not first.operation.lasts) or not world.loop.pass_time(until)):
+                return False
 
-    def play(self) -> bool:
-        """Run it to the end; False if the first has no such point, or no call there that could fail."""
-        self.begin(self.case.first, FIRST)
-        for _ in range(self.case.point):
-            calls = set(self.scene.world.calls.waiting)
-            if not self.advance():
-                return False
-        if self.case.fails:
-            new = [call for call in self.scene.world.calls.waiting if call not in calls]
-            if not new:
-                return False
-            new[-1].fails = True
-        if self.case.second is not None:
-            if self.case.second.asks and not self.scene.world.daemon.loaded:
-                return False
-            self.begin(self.case.second, SECOND)
-        self.scene.world.loop.first_goes = SECOND
-        self.scene.world.loop.settle()
-        return True
+    def _point(self) -> Point:
+        return Point(self.at, bool(self._called), self.scene.world.daemon.loaded)
+
+    # ---- afterwards -------------------------------------------------------------------------------------
 
     def wrong(self) -> list[str]:
         """What is wrong now that all is quiet."""
@@ -231,61 +270,58 @@ class Explored(Generic[S]):
         return "\n".join([f"{len(self.failures)} of {self.count} interleavings went wrong", *map(str, self.failures)])
 
 
-def play(make: Callable[[], S], case: Case[S], explored: Explored[S]) -> bool:
-    """Play one case and note what is wrong; False if there is no such point."""
+def explore(state: str, make: Callable[[], S], first: Operation[S], seconds: Iterable[Operation[S]]) -> Explored[S]:
+    """All interleavings of `first` with each of `seconds`, without errors and with one."""
+    explored: Explored[S] = Explored()
+    with _no_garbage_collection():
+        points = _points(make, first)
+        failing = [number for number, point in enumerate(points) if point.calls]
+        for number in failing:
+            play(make, Case(state, first, None, number, fails=True), explored)
+        for second in seconds:
+            heard = next((n for n, point in enumerate(points) if point.loaded or not second.asks), len(points))
+            number = heard
+            while number < len(points):
+                number = play(make, Case(state, first, second, number), explored, len(points) - 1) + 1
+            for number in failing:
+                if number >= heard:
+                    play(make, Case(state, first, second, number, fails=True), explored)
+    return explored
+
+
+def _points(make: Callable[[], S], first: Operation[S]) -> list[Point]:
+    with _quiet_log():
+        scene = make()
+        try:
+            return Play(scene, Case("", first, None, 0)).points()
+        finally:
+            scene.close()
+
+
+def play(make: Callable[[], S], case: Case[S], explored: Explored[S], last: int = 0) -> int:
+    """Play one case, and those of the following points up to `last` at which the second is refused at once; notes
+    what is wrong. Returns the last point that was played."""
     with _quiet_log() as errors:
         scene = make()
         run = Play(scene, case)
         try:
+            point = case.point
             try:
-                if not run.play():
-                    return False
+                point = run.play(last)
                 wrong = run.wrong()
             except NeverQuiet as error:
                 wrong = [str(error)]
             if not scene.world.calls.failed:
                 wrong += errors
             wrong += [f"asyncio: {e.get('message')} {e.get('exception', '')}" for e in scene.world.loop.errors]
-            explored.count += 1
+            explored.count += 1 + point - case.point
             if wrong:
-                outcomes = [str(outcome) for outcome in run.outcomes]
-                explored.failures.append(Failure(case, run.at, list(scene.world.calls.failed), outcomes, wrong))
+                told = [str(outcome) for outcome in run.outcomes]
+                at = replace(case, point=point)
+                explored.failures.append(Failure(at, run.at, list(scene.world.calls.failed), told, wrong))
         finally:
             scene.close()
-    return True
-
-
-def explore(
-    state: str,
-    make: Callable[[], S],
-    first: Operation[S],
-    seconds: Iterable[Operation[S]],
-) -> Explored[S]:
-    """All interleavings of `first` with each of `seconds`, without errors and with one."""
-    explored: Explored[S] = Explored()
-    seconds = list(seconds)
-    with _no_garbage_collection():
-        for point in range(_points(make, first) + 1):
-            for second in seconds:
-                play(make, Case(state, first, second, point), explored)
-            if play(make, Case(state, first, None, point, fails=True), explored):
-                for second in seconds:
-                    play(make, Case(state, first, second, point, fails=True), explored)
-    return explored
-
-
-def _points(make: Callable[[], S], first: Operation[S]) -> int:
-    """How many points the first operation has when nothing comes in between."""
-    scene = make()
-    run = Play(scene, Case("", first, None, 0))
-    try:
-        run.begin(first, FIRST)
-        points = 0
-        while run.advance():
-            points += 1
-        return points
-    finally:
-        scene.close()
+    return point
 
 
 @contextmanager
