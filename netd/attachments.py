@@ -316,19 +316,22 @@ class Attachments:
         On global networks it may be another's; then nothing has changed.
         """
         sandbox = self.sandbox(record)
-        if sandbox is None or sandbox.name == record.name:
+        if sandbox is None:
             return
-        endpoints = tuple(
-            replace(e, names=dns_names(record, record.networks.get(e.network, EndpointSettings()))) if e.names else e
-            for e in sandbox.endpoints
-        )
-        renamed = replace(sandbox, name=record.name, endpoints=endpoints)
+        renamed = _renamed(sandbox, record)
         await self._networks.rename(sandbox, renamed)
         try:
             await self._sandboxes.rename(sandbox, renamed)
         except BaseException:
             await self._networks.rename(renamed, sandbox)
             raise
+
+    async def adopt(self, record: Container) -> None:
+        """Go on with a running container of an earlier daemon, which may have been killed between two steps of a
+        rename. Other hosts are told by whoever tells them of all endpoints."""
+        sandbox = self.sandbox(record)
+        if sandbox is not None and sandbox.name != record.name:
+            await self._sandboxes.rename(sandbox, _renamed(sandbox, record))
 
     # ---- telling ----------------------------------------------------------------------------------------
 
@@ -347,6 +350,14 @@ class Attachments:
 def _request(record: Container, settings: EndpointSettings) -> EndpointRequest:
     services = {**(record.config.exposed_ports or {}), **(record.host_config.port_bindings or {})}
     return EndpointRequest(settings, names=dns_names(record, settings), services=tuple(services))
+
+
+def _renamed(sandbox: Sandbox, record: Container) -> Sandbox:
+    endpoints = tuple(
+        replace(e, names=dns_names(record, record.networks.get(e.network, EndpointSettings()))) if e.names else e
+        for e in sandbox.endpoints
+    )
+    return replace(sandbox, name=record.name, endpoints=endpoints)
 
 
 def _own_lines(record: Container, sandbox: Sandbox, endpoint: Endpoint) -> list[str]:

@@ -332,6 +332,7 @@ class Lifecycle:
         if live.record.state.alive:  # still, after we waited for our turn
             found = await self._launcher.recover(live.record.id)
             if isinstance(found, Running):
+                await self._attachments.adopt(live.record)
                 self._watch(live)
             else:
                 await self._finish(live, found or _lost(live.record))

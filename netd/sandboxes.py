@@ -180,7 +180,10 @@ class SandboxManager:
                 await self._names.forget(sandbox_id)
             elif sandbox.netns:
                 with self._following(sandbox):
-                    await self._serve(sandbox)
+                    if sandbox.resolves or sandbox_id in self._dns:
+                        await self._serve(sandbox)
+                    else:  # the resolver may have it all the same
+                        await self._names.forget(sandbox_id)
                     if self._projected.get(sandbox_id) != self._spec(sandbox):
                         await self._ensure(sandbox)
 

@@ -30,10 +30,12 @@ from netd.names import Names
 from netd.network_live import LiveNetworks
 from netd.networks import NetworkManager
 from netd.publishing import Publisher
+from netd.reconciler import Reconciler
 from netd.records import Records
 from netd.sandbox import Sandbox
 from netd.sandboxes import SandboxManager
 from netd.scope import NoCluster, Scopes
+from netd.tasks import Tasks
 from tests.fakes.calls import Calls
 from tests.fakes.kernel import FakeKernel
 from tests.fakes.launcher import FakeLauncher
@@ -148,6 +150,8 @@ class Daemon:
             world.root,
         )
         self.attached = AttachedSandboxes(self.networks, self.sandboxes, self.joining)
+        self.reconciler = Reconciler(resolver, self.names, self.networks, self.sandboxes)  # type: ignore[arg-type]
+        self.tasks = Tasks()
         self.streams = ContainerStreams(self.containers, launcher, self.events)  # type: ignore[arg-type]
 
     async def load(self) -> None:
@@ -158,10 +162,11 @@ class Daemon:
         await self.sandboxes.load()
         await self.containers.load()
         await self.attached.let_go_of_the_lost()
-        state = await self._world.resolver.state()
-        self.sandboxes.adopt_resolver(state.sandboxes)
+        await self.reconciler.adopt()
         await self.sandboxes.restore_kernel()
-        await self.sandboxes.restore_names(state.known, state.networks)
+        await self.networks.start(self.sandboxes.all())
+        self.tasks.keep_running(self.reconciler.run, "reconciling names and sandboxes")
+        await self.reconciler.settled(1)
         self.containers.begin()
         self.loaded = True
 
