@@ -252,6 +252,7 @@ STATES = {
 
 def operations(subject: str, state: State) -> list[Operation[Containers]]:
     """All that can happen to this container."""
+
     def undone(*names: str) -> frozenset[str]:
         return frozenset({"prune", *(f"{name} {subject}" for name in names)})
 
