@@ -38,7 +38,7 @@ from kvstore.contract import (
     StoreUnavailable,
     VersionMismatch,
 )
-from kvstore.leases import KeptLease, lease_id_of, now
+from kvstore.leases import Leases, lease_id_of, now
 
 WAIT = 30  # seconds a blocking query may last; Consul adds up to a sixteenth
 BREATH = 0.02  # seconds between two queries of a watch, so that a burst of writes is one change
@@ -93,7 +93,7 @@ class ConsulStore:
         self._cluster = cluster
         self._prefix = cluster.path
         self._agents = Servers(_Consul(endpoint, cluster) for endpoint in cluster.endpoints)
-        self._leases: set[KeptLease] = set()
+        self._leases = Leases()
         self._closing = Closing()
 
     # ---- the contract ----------------------------------------------------------------------------------
@@ -158,14 +158,11 @@ class ConsulStore:
         id = await self._call(
             lambda agent: agent.session.create(name="netd", checks=[], lock_delay=0, behavior="delete", ttl=seconds)
         )
-        lease = KeptLease(id, seconds, since, partial(self._renew, id), partial(self._destroy, id))
-        self._leases.add(lease)
-        return lease
+        return self._leases.keep(id, seconds, since, partial(self._renew, id), partial(self._destroy, id))
 
     async def close(self) -> None:
         self._closing.set()
-        for lease in self._leases:
-            lease.stop()
+        self._leases.stop()
         for agent in self._agents:
             await agent.close()
 

@@ -29,7 +29,7 @@ from kvstore.contract import (
     StoreUnavailable,
     VersionMismatch,
 )
-from kvstore.leases import KeptLease, lease_id_of, now
+from kvstore.leases import Leases, lease_id_of, now
 
 WATCH_SILENCE = 30.0  # seconds without a word on a watch until it is opened anew, perhaps elsewhere
 MIN_TTL = 2.0  # seconds, with etcd's default election time-out
@@ -56,7 +56,7 @@ class EtcdStore:
         self._servers = Servers(f"{scheme}://{endpoint}" for endpoint in cluster.endpoints)
         self._http = http.session(cluster)
         self._token = ""
-        self._leases: set[KeptLease] = set()
+        self._leases = Leases()
         self._closing = Closing()
 
     # ---- the contract ----------------------------------------------------------------------------------
@@ -118,14 +118,11 @@ class EtcdStore:
         since = now()
         answer = await self._call("lease/grant", {"TTL": str(seconds)})
         id = answer["ID"]
-        lease = KeptLease(id, seconds, since, partial(self._renew, id), partial(self._revoke, id))
-        self._leases.add(lease)
-        return lease
+        return self._leases.keep(id, seconds, since, partial(self._renew, id), partial(self._revoke, id))
 
     async def close(self) -> None:
         self._closing.set()
-        for lease in self._leases:
-            lease.stop()
+        self._leases.stop()
         await self._http.close()
 
     # ---- keys and transactions -------------------------------------------------------------------------

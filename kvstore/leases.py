@@ -21,11 +21,40 @@ def lease_id_of(lease: Lease) -> str:
     return lease.id
 
 
+class Leases:
+    """Those that an open store keeps alive: not the revoked and the lost ones."""
+
+    def __init__(self) -> None:
+        self._kept: set[KeptLease] = set()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def keep(
+        self,
+        id: str,
+        ttl: float,
+        since: float,
+        renew: Callable[[], Awaitable[bool]],
+        end: Callable[[], Awaitable[None]],
+    ) -> KeptLease:
+        """Keep a lease that the store has given out at the time `since`."""
+        lease = KeptLease(id, ttl, since, renew, end, self._kept.discard)
+        self._kept.add(lease)
+        return lease
+
+    def stop(self) -> None:
+        """Keep none any longer; the store drops them in due time."""
+        for lease in list(self._kept):
+            lease.stop()
+
+
 class KeptLease:
     """A lease renewed every third of its `ttl`, and sooner after a failure.
 
     `renew` answers False when the store has dropped the lease, `end` ends it at once. Without a successful
-    renewal for `ttl` seconds it counts as dead: the store may have dropped it by then.
+    renewal for `ttl` seconds it counts as dead: the store may have dropped it by then. `forget` is called once it is
+    not kept any more.
     """
 
     def __init__(
@@ -35,12 +64,14 @@ class KeptLease:
         since: float,
         renew: Callable[[], Awaitable[bool]],
         end: Callable[[], Awaitable[None]],
+        forget: Callable[[KeptLease], None],
     ) -> None:
         self.id = id
         self._ttl = ttl
         self._deadline = since + ttl
         self._renew = renew
         self._end = end
+        self._forget = forget
         self._lost = False
         self._keeper = asyncio.create_task(self._keep(), name=f"lease {id}")
 
@@ -54,8 +85,12 @@ class KeptLease:
 
     def stop(self) -> None:
         """Keep it no longer; the store drops it in due time."""
-        self._lost = True
+        self._lose()
         self._keeper.cancel()
+
+    def _lose(self) -> None:
+        self._lost = True
+        self._forget(self)
 
     async def _keep(self) -> None:
         pause = self._ttl / 3
@@ -71,4 +106,4 @@ class KeptLease:
             if kept:
                 self._deadline = asked + self._ttl
             else:
-                self._lost = True
+                self._lose()

@@ -27,7 +27,7 @@ from kvstore.contract import (
     StoreUnavailable,
     VersionMismatch,
 )
-from kvstore.leases import KeptLease, lease_id_of, now
+from kvstore.leases import Leases, lease_id_of, now
 
 T = TypeVar("T")
 Op = Callable[[sqlite3.Connection], Any]
@@ -93,7 +93,7 @@ class SqliteStore:
         self._drainer: asyncio.Task[None] | None = None
         self._poller: asyncio.Task[None] | None = None
         self._watches: set[_Watch] = set()
-        self._leases: set[KeptLease] = set()
+        self._leases = Leases()
         self._closed = False
 
     @classmethod
@@ -179,8 +179,9 @@ class SqliteStore:
         since = now()
         insert = "INSERT INTO leases (boot, expires) VALUES (?, ?)"
         id = await self._do(lambda db: int(db.execute(insert, (self._boot, since + ttl)).lastrowid or 0), writes=True)
-        lease = KeptLease(str(id), ttl, since, partial(self._extend_lease, id, ttl), partial(self._end_lease, id))
-        self._leases.add(lease)
+        lease = self._leases.keep(
+            str(id), ttl, since, partial(self._extend_lease, id, ttl), partial(self._end_lease, id)
+        )
         self._start_polling()
         return lease
 
@@ -189,8 +190,7 @@ class SqliteStore:
         if self._closed:
             return
         self._closed = True
-        for lease in self._leases:
-            lease.stop()
+        self._leases.stop()
         for task in (self._poller, self._drainer):
             if task is not None:
                 await asyncio.wait({task})

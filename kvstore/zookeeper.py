@@ -37,14 +37,16 @@ EMPTY = 60.0
 class ZooKeeperLease:
     """A session of its own: its keys are ephemeral nodes of it."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, forget: Callable[[ZooKeeperLease], None]) -> None:
         self.session = session
+        self._forget = forget
 
     @property
     def alive(self) -> bool:
         return self.session.alive
 
     async def revoke(self) -> None:
+        self._forget(self)
         await self.session.end()
 
 
@@ -133,6 +135,8 @@ class ZooKeeperStore:
 
     async def lease(self, ttl: float) -> contract.Lease:
         self._closing.check()
+        for lost in [lease for lease in self._leases if lease.session.over]:
+            await lost.revoke()
         await self._session.connected()
         session = Session(self._cluster, self._closing, max(ttl, self._cluster.min_ttl), once=True)
         try:
@@ -140,7 +144,7 @@ class ZooKeeperStore:
         except BaseException:
             await session.end()
             raise
-        lease = ZooKeeperLease(session)
+        lease = ZooKeeperLease(session, self._leases.discard)
         self._leases.add(lease)
         return lease
 

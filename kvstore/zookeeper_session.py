@@ -126,6 +126,11 @@ class Session:
             return False
         return bool(self.client.connected) or now() < self._suspended + self._grace
 
+    @property
+    def over(self) -> bool:
+        """Whether the servers have ended it for good, which `once` makes of their ending it."""
+        return self._threads.left.is_set()
+
     async def connected(self, patience: float = MOMENT) -> None:
         """Wait for a connection. Raises `StoreUnavailable`."""
         until = now() + patience

@@ -5,15 +5,15 @@ Values of one key are alternatives, keys must all hold, and so must all labels.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
 
+from netd import expressions
 from netd.errors import InvalidParameter
-from netd.moments import moment
+from netd.times import moment
 
 _TRUE = frozenset({"true", "1"})
 _FALSE = frozenset({"false", "0"})
@@ -57,7 +57,12 @@ class Filters:
     def match(self, key: str, value: str) -> bool:
         """Whether one of the key's values is this one, or a regular expression found in it (names, ids)."""
         wanted = self.get(key)
-        return not wanted or value in wanted or any(_found(pattern, value) for pattern in wanted)
+        return not wanted or value in wanted or expressions.found(wanted, value)
+
+    def glob(self, key: str, values: Iterable[str]) -> bool:
+        """Whether one of these values is what one of the key's patterns describes (`*`, `?`, `[a-z]`)."""
+        wanted = self.get(key)
+        return not wanted or any(expressions.globbed(wanted, value) for value in values)
 
     def prefix(self, key: str, values: Iterable[str]) -> bool:
         """Whether one of these values starts with one of the key's."""
@@ -92,13 +97,6 @@ class Filters:
 
 
 _EMPTY = Filters()
-
-
-def _found(pattern: str, value: str) -> bool:
-    try:
-        return re.search(pattern, value) is not None
-    except re.error:
-        return False
 
 
 def _have(labels: Mapping[str, str], wanted: frozenset[str]) -> bool:

@@ -36,6 +36,11 @@ def split(reference: str) -> tuple[str, str]:
     return (head, tail) if colon and "/" not in tail else (reference, "")
 
 
+def forms(name: str) -> tuple[str, str]:
+    """What a pattern may describe of a normalised name: all of it, or its repository."""
+    return name, split(name)[0]
+
+
 def id_prefix(reference: str) -> str | None:
     """The hexadecimal digits if `reference` may be an image id or the beginning of one."""
     match = _DIGEST.fullmatch(reference)
@@ -50,7 +55,7 @@ def _parse(name: str) -> tuple[str, str]:
     if path != path.lower():
         full = f"library/{path}" if domain in _HUB and "/" not in path else path
         raise InvalidParameter(f"invalid reference format: repository name ({full}) must be lowercase")
-    match = _REPOSITORY.fullmatch(f"{domain}/{path}")
-    if not match or len(name) > _MAX_REPOSITORY or re.fullmatch(r"[0-9a-f]{64}", name):
+    match = _REPOSITORY.fullmatch(f"{domain}/{path}") if len(name) <= _MAX_REPOSITORY else None
+    if not match or re.fullmatch(r"[0-9a-f]{64}", name):
         raise InvalidParameter("invalid reference format")
     return domain, path

@@ -2,6 +2,9 @@
 
 <data-root>/images/<hex of id>/rootfs    read-only below the containers' writable layers
 store: images/<hex of id>                the record; a directory without one is left over from a crash
+
+What changes an image reads it again under the lock. One that is being removed is not found any more, one that is
+being imported not yet; one that a container is being made of is held, and not removed.
 """
 
 from __future__ import annotations
@@ -12,29 +15,37 @@ import logging
 import platform
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping
-from fnmatch import fnmatchcase
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import msgspec
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
-from kvstore.contract import Store
+from kvstore.contract import Store, StoreError
 from netd import image_changes, image_refs, image_tar
 from netd.errors import Conflict, InvalidParameter, NotFound
 from netd.filters import Filters
-from netd.model import ContainerConfig, Image, ImageConfig
+from netd.model import Docker, Image, ImageConfig
 from netd.records import Records
 from netd.times import timestamp, unix_seconds
 
 log = logging.getLogger(__name__)
 
-# the class has a method called `list`
-Rows = list[dict[str, Any]]
-Words = list[str]
-InUse = Callable[[str], Words]
 ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+
+InUse = Callable[[str], Sequence[str]]  # the ids of the containers made from the image with this id
+
+
+class Removal(Docker, omit_defaults=True, frozen=True):
+    """One step of a removal: a name taken away, or an image or its layer deleted."""
+
+    untagged: str = ""
+    deleted: str = ""
+
+
+Removals = list[Removal]
 
 
 class ImageStore:
@@ -44,11 +55,13 @@ class ImageStore:
         self._root = data_root / "images"
         self._records = Records(store, "images", Image)
         self._lock = asyncio.Lock()
+        self._held: Counter[str] = Counter()  # by key: containers that are being made of an image
+        self._hidden: set[str] = set()  # keys of those that are half added or half removed
 
     @property
     def images(self) -> Mapping[str, Image]:
         """By the hexadecimal digits of their id."""
-        return self._records.items
+        return {key: image for key, image in self._records.items.items() if key not in self._hidden}
 
     async def load(self) -> None:
         """Read the records; remove what an import or removal left when it was cut short."""
@@ -57,10 +70,57 @@ class ImageStore:
         for key in set(self.images) - present:
             log.warning("the root file system of image %s has gone: forgetting the image", key[:12])
             await self._records.delete(key)
-        await self._drop_double_tags()
+        await self._drop_double_names()
+
+    # ---- finding ----
+
+    def find(self, ref: str) -> Image:
+        """By id, name (`latest` is the default tag) or unique beginning of an id; raises `NotFound`."""
+        images, digits = self.images, image_refs.id_prefix(ref)
+        if digits is not None and digits in images:
+            return images[digits]
+        try:
+            name = image_refs.normalise(ref)
+        except InvalidParameter:
+            name = ref
+        if named := self._named(name):
+            return named[0]
+        found = [image for key, image in images.items() if digits and key.startswith(digits)]
+        if len(found) > 1:
+            raise InvalidParameter(f"image ID prefix {ref} is ambiguous: {len(found)} images begin with it")
+        if not found:
+            raise NotFound(f"No such image: {name}")
+        return found[0]
+
+    @contextmanager
+    def hold(self, ref: str) -> Iterator[Image]:
+        """`find`, and keep the image from being removed: until the container made of it is among those in use."""
+        image = self.find(ref)
+        key = _key(image)
+        self._held[key] += 1
+        try:
+            yield image
+        finally:
+            self._held[key] -= 1
+            self._held += Counter()  # drops those at zero
+
+    def rootfs(self, image: Image) -> Path:
+        """Its root file system, to be read only."""
+        return self._root / _key(image) / "rootfs"
+
+    def list(self, filters: Filters) -> Sequence[Image]:
+        """Those that pass, newest first. Filters: before, dangling, label, reference, since, until."""
+        filters.check("before", "dangling", "label", "reference", "since", "until")
+        return sorted(
+            (image for image in self.images.values() if self._passes(image, filters)),
+            key=lambda image: image.created,
+            reverse=True,
+        )
+
+    # ---- changing ----
 
     async def import_tar(
-        self, chunks: AsyncIterator[bytes], *, repo: str, tag: str, message: str, changes: Words
+        self, chunks: AsyncIterator[bytes], *, repo: str, tag: str, message: str, changes: Sequence[str]
     ) -> Image:
         """An image from a tar archive (plain, gzip, bzip2, xz or zstd) with the configuration that `changes`
         make; named `repo:tag` unless `repo` is empty. Raises `InvalidParameter`."""
@@ -72,94 +132,122 @@ class ImageStore:
             (fresh / "rootfs").mkdir()
             (fresh / "rootfs").chmod(0o755)
             layer = await image_tar.unpack(chunks, fresh / "rootfs")
-            image = _image(config, layer, message or "Imported from -")
-            await asyncio.to_thread(fresh.rename, self._root / _key(image))
+            image = _image(config, layer, message or "Imported from -", [name] if name else [])
+            async with self._lock:
+                return await self._add(image, fresh)
         except BaseException:
-            await asyncio.to_thread(shutil.rmtree, fresh, ignore_errors=True)
+            await asyncio.to_thread(_remove_tree, fresh)
             raise
-        async with self._lock:
-            await self._records.save(_key(image), image)
-            return await self._tag(image, name) if name else image
-
-    def find(self, ref: str) -> Image:
-        """By id, name (`latest` is the default tag) or unique beginning of an id; raises `NotFound`."""
-        digits = image_refs.id_prefix(ref)
-        if digits is not None and digits in self.images:
-            return self.images[digits]
-        try:
-            name = image_refs.normalise(ref)
-        except InvalidParameter:
-            name = ref
-        tagged = self._tagged(name)
-        if tagged is not None:
-            return tagged
-        found = [image for key, image in self.images.items() if digits and key.startswith(digits)]
-        if len(found) > 1:
-            raise InvalidParameter(f"image ID prefix {ref} is ambiguous: {len(found)} images begin with it")
-        if not found:
-            raise NotFound(f"No such image: {name}")
-        return found[0]
-
-    def rootfs(self, image: Image) -> Path:
-        """Its root file system, to be read only."""
-        return self._root / _key(image) / "rootfs"
-
-    def inspect(self, ref: str) -> dict[str, Any]:
-        """GET /images/{name}/json."""
-        image = self.find(ref)
-        return {
-            "Id": image.id,
-            "RepoTags": image.repo_tags,
-            "RepoDigests": [],
-            "Parent": "",
-            "Comment": image.comment,
-            "Created": image.created,
-            "DockerVersion": "",
-            "Author": "",
-            "Config": msgspec.to_builtins(ContainerConfig(**asdict(image.config))),
-            "Architecture": ARCHITECTURE,
-            "Os": "linux",
-            "Size": image.size,
-            "GraphDriver": {"Data": {"UpperDir": str(self.rootfs(image))}, "Name": "overlay2"},
-            "RootFS": {"Type": "layers", "Layers": [image.layer]},
-            "Metadata": {"LastTagTime": "0001-01-01T00:00:00Z"},
-        }
-
-    def list(self, filters: Filters) -> Rows:
-        """GET /images/json, newest first. Filters: before, dangling, label, reference, since, until."""
-        filters.check("before", "dangling", "label", "reference", "since", "until")
-        images = [image for image in self.images.values() if self._matches(image, filters)]
-        return [_summary(image) for image in sorted(images, key=lambda image: image.created, reverse=True)]
 
     async def tag(self, ref: str, repo: str, tag: str) -> None:
         """Give it one more name, taking the name from an image that has it."""
-        image, name = self.find(ref), image_refs.normalise(repo, tag)
+        name = image_refs.normalise(repo, tag)
         async with self._lock:
-            await self._tag(self.images[_key(image)], name)
+            image = self.find(ref)
+            if name not in image.repo_tags:
+                await self._records.put(_key(image), replace(image, repo_tags=[*image.repo_tags, name]))
+            try:
+                await self._take(name, image.id)
+            except BaseException:
+                with suppress(StoreError):
+                    await self._records.put(_key(image), image)
+                raise
 
-    async def remove(self, ref: str, *, force: bool, in_use: InUse) -> Rows:
-        """Take a name away, and the image itself with its last name; `in_use` tells the ids of the containers
-        made from an image. A forced removal of an image in use takes its names only. Raises `Conflict`."""
-        image = self.find(ref)
-        name = self._name_of(image, ref)
-        users = in_use(image.id)
-        if not force:
-            _check_removal(image, ref, name, users)
-        gone = [name] if name else image.repo_tags
-        left = [tag for tag in image.repo_tags if tag not in gone]
-        answer: Rows = [{"Untagged": tag} for tag in gone]
+    async def remove(self, ref: str, *, force: bool, in_use: InUse) -> Removals:
+        """Take a name away, and the image itself with its last name. A forced removal of an image in use takes
+        its names only. Raises `Conflict`; the image is whole then, as after any other error."""
         async with self._lock:
-            if left or users:
-                await self._records.put(_key(image), replace(image, repo_tags=left))
-                return answer
-            await self._records.delete(_key(image))
-        await asyncio.to_thread(shutil.rmtree, self._root / _key(image), ignore_errors=True)
-        return [*answer, {"Deleted": image.id}, {"Deleted": image.layer}]
+            image = self.find(ref)
+            name = self._name_of(image, ref)
+            users = self._users(image, in_use)
+            if not force:
+                _check_removal(image, ref, name, users)
+            gone = [name] if name else image.repo_tags
+            if users or len(gone) < len(image.repo_tags):
+                return await self._untag(image, gone)
+            removals = await self._delete(image)
+        await self._discard(image)
+        return removals
+
+    async def prune(self, filters: Filters, in_use: InUse) -> tuple[Removals, int]:
+        """Remove the images without a name, or with `dangling=false` all, that no container was made from; the
+        bytes that this freed. Filters: dangling, label, label!, until. What cannot be removed is left, and told in
+        the log."""
+        filters.check("dangling", "label", "label!", "until")
+        only_dangling = filters.truthy("dangling", default=True)
+        removals: Removals = []
+        freed = 0
+        for key in list(self.images):
+            async with self._lock:
+                image = self.images.get(key)
+                if image is None or (only_dangling and image.repo_tags) or self._users(image, in_use):
+                    continue
+                if not (filters.labels(image.config.labels or {}) and filters.until(image.created)):
+                    continue
+                try:
+                    removals += await self._delete(image)
+                except StoreError as error:
+                    log.warning("image %s could not be pruned: %s", key[:12], error)
+                    continue
+            await self._discard(image)
+            freed += image.size
+        return removals, freed
+
+    # ---- inside, under the lock ----
+
+    async def _add(self, image: Image, fresh: Path) -> Image:
+        """Store an image with its files in `fresh`, and its name taken from who has it; or nothing of it."""
+        key = _key(image)
+        if (known := self.images.get(key)) is not None:  # one and the same, imported twice at once
+            await asyncio.to_thread(_remove_tree, fresh)
+            return known
+        await asyncio.to_thread(fresh.rename, self._root / key)
+        self._hidden.add(key)
+        try:
+            await self._records.add(key, image)
+            for name in image.repo_tags:
+                await self._take(name, image.id)
+        except BaseException:
+            with suppress(StoreError):
+                await self._records.delete(key)
+                await self._discard(image)
+            raise
+        finally:
+            self._hidden.discard(key)
+        return image
+
+    async def _take(self, name: str, holder: str) -> None:
+        """Take a name from all images but the one with the id `holder`."""
+        for image in self._named(name):
+            if image.id != holder:
+                await self._untag(image, [name])
+
+    async def _untag(self, image: Image, names: Sequence[str]) -> Removals:
+        left = [name for name in image.repo_tags if name not in names]
+        await self._records.put(_key(image), replace(image, repo_tags=left))
+        return [Removal(untagged=name) for name in names]
+
+    async def _delete(self, image: Image) -> Removals:
+        """Forget an image that nobody uses; its files are to be discarded."""
+        key = _key(image)
+        self._hidden.add(key)
+        try:
+            await self._records.delete(key)
+        finally:
+            self._hidden.discard(key)
+        names = [Removal(untagged=name) for name in image.repo_tags]
+        return [*names, Removal(deleted=image.id), Removal(deleted=image.layer)]
+
+    def _users(self, image: Image, in_use: InUse) -> Sequence[str]:
+        """The containers made of an image; one that is being made has no id yet."""
+        return in_use(image.id) or [""] * self._held[_key(image)]
 
     # ---- inside ----
 
-    def _tagged(self, name: str) -> Image | None:
-        return next((image for image in self.images.values() if name in image.repo_tags), None)
+    def _named(self, name: str) -> Sequence[Image]:
+        """The images with this name, newest first: more than one only if moving the name failed half-way."""
+        named = (image for image in self.images.values() if name in image.repo_tags)
+        return sorted(named, key=lambda image: image.created, reverse=True)
 
     def _name_of(self, image: Image, ref: str) -> str:
         """The name by which `ref` means the image; empty if it is an id."""
@@ -169,50 +257,45 @@ class ImageStore:
             return ""
         return name if name in image.repo_tags and image_refs.id_prefix(ref) != _key(image) else ""
 
-    async def _tag(self, image: Image, name: str) -> Image:
-        earlier = self._tagged(name)
-        if earlier is not None and earlier.id == image.id:
-            return earlier
-        tagged = replace(image, repo_tags=[*image.repo_tags, name])
-        await self._records.put(_key(image), tagged)
-        if earlier is not None:
-            await self._untag(earlier, name)
-        return tagged
-
-    async def _untag(self, image: Image, name: str) -> None:
-        left = [tag for tag in image.repo_tags if tag != name]
-        await self._records.put(_key(image), replace(image, repo_tags=left))
-
-    async def _drop_double_tags(self) -> None:
+    async def _drop_double_names(self) -> None:
         """A name being moved when the daemon was killed stays with the newer image."""
-        seen: set[str] = set()
-        for image in sorted(self.images.values(), key=lambda image: image.created, reverse=True):
-            for name in seen & set(image.repo_tags):
-                await self._untag(self.images[_key(image)], name)
-            seen |= set(image.repo_tags)
+        for name in {name for image in self.images.values() for name in image.repo_tags}:
+            await self._take(name, self._named(name)[0].id)
+
+    async def _discard(self, image: Image) -> None:
+        """Remove the files of an image without a record; the next start of the daemon does what fails."""
+        await asyncio.to_thread(_remove_tree, self._root / _key(image))
 
     def _sweep(self, known: set[str]) -> set[str]:
         """Remove directories that are no image's; those that are."""
         self._root.mkdir(parents=True, exist_ok=True)
         directories = {path.name for path in self._root.iterdir()}
         for name in directories - known:
-            shutil.rmtree(self._root / name, ignore_errors=True)
+            _remove_tree(self._root / name)
         return directories & known
 
-    def _matches(self, image: Image, filters: Filters) -> bool:
-        patterns = filters.get("reference")
+    def _passes(self, image: Image, filters: Filters) -> bool:
         created = unix_seconds(image.created)
         return (
             filters.labels(image.config.labels or {})
             and (not filters.get("dangling") or filters.truthy("dangling") == (not image.repo_tags))
-            and (not patterns or any(_named(tag, p) for tag in image.repo_tags for p in patterns))
+            and filters.glob("reference", [form for name in image.repo_tags for form in image_refs.forms(name)])
             and all(created < unix_seconds(self.find(ref).created) for ref in filters.get("before"))
             and all(created > unix_seconds(self.find(ref).created) for ref in filters.get("since"))
             and filters.until(image.created)
         )
 
 
-def _image(config: ImageConfig, layer: image_tar.Layer, comment: str) -> Image:
+def _remove_tree(path: Path) -> None:
+    try:
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        log.warning("the files of an image are removed at the next start of the daemon, not now: %s", error)
+
+
+def _image(config: ImageConfig, layer: image_tar.Layer, comment: str, names: list[str]) -> Image:
     """The id is, as everywhere, the digest of the configuration, which contains the layer's digest."""
     created = timestamp()
     document = {
@@ -227,7 +310,7 @@ def _image(config: ImageConfig, layer: image_tar.Layer, comment: str) -> Image:
     return Image(
         id=f"sha256:{digest}",
         created=created,
-        repo_tags=[],
+        repo_tags=names,
         config=config,
         size=layer.size,
         comment=comment,
@@ -239,40 +322,19 @@ def _key(image: Image) -> str:
     return image.id.removeprefix("sha256:")
 
 
-def _summary(image: Image) -> dict[str, Any]:
-    return {
-        "Containers": -1,
-        "Created": int(unix_seconds(image.created)),
-        "Id": image.id,
-        "Labels": image.config.labels,
-        "ParentId": "",
-        "RepoDigests": [],
-        "RepoTags": image.repo_tags,
-        "SharedSize": -1,
-        "Size": image.size,
-    }
-
-
-def _check_removal(image: Image, ref: str, name: str, users: list[str]) -> None:
-    short = _key(image)[:12]
-    last = len(image.repo_tags) <= 1
+def _check_removal(image: Image, ref: str, name: str, users: Sequence[str]) -> None:
+    """`Conflict` unless the name, or without one the image, may go without force."""
+    short, last = _key(image)[:12], len(image.repo_tags) <= 1
+    user = f"container {users[0][:12]}" if users and users[0] else "a container that is being created"
     if name and last and users:
         raise Conflict(
             f'conflict: unable to remove repository reference "{ref}" (must force) - '
-            f"container {users[0][:12]} is using its referenced image {short}"
+            f"{user} is using its referenced image {short}"
         )
     if not name and users:
-        raise Conflict(
-            f"conflict: unable to delete {short} (must be forced) - "
-            f"image is being used by stopped container {users[0][:12]}"
-        )
+        reason = f"image is being used by stopped {user}" if users[0] else f"image is being used by {user}"
+        raise Conflict(f"conflict: unable to delete {short} (must be forced) - {reason}")
     if not name and not last:
         raise Conflict(
             f"conflict: unable to delete {short} (must be forced) - image is referenced in multiple repositories"
         )
-
-
-def _named(tag: str, pattern: str) -> bool:
-    """Docker's reference filter: `name` or `name:tag`, with `*` and `?`."""
-    repository, _ = image_refs.split(tag)
-    return fnmatchcase(tag, pattern) or fnmatchcase(repository, pattern)

@@ -6,12 +6,12 @@ import os
 import platform
 import socket
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from dns.client import KernelState, ResolverState
 from netd import __version__
 from netd.config import Config
+from netd.times import timestamp
 
 if TYPE_CHECKING:
     from netd.containers import ContainerManager
@@ -64,7 +64,7 @@ class System:
         counts = dict.fromkeys(("running", "paused", "stopped"), 0)
         for container in self._containers.live.values():
             state = container.record.state
-            counts["paused" if state.paused else "running" if state.running else "stopped"] += 1
+            counts[state.status if state.status in counts else "stopped"] += 1
         return counts
 
     async def info(self) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class System:
             "Debug": config.debug or config.log_level == "debug",
             "NFd": len(os.listdir("/proc/self/fd")),
             "OomKillDisable": False,
-            "SystemTime": datetime.now(UTC).isoformat(),
+            "SystemTime": timestamp(),
             "LoggingDriver": "json-file",
             "CgroupDriver": "cgroupfs",
             "CgroupVersion": "2" if os.path.exists("/sys/fs/cgroup/cgroup.controllers") else "1",

@@ -17,7 +17,7 @@ from netd.api.services import Services
 from netd.api.versions import Version
 from netd.errors import InvalidParameter
 from netd.filters import Filters
-from netd.moments import moment
+from netd.times import moment
 
 T = TypeVar("T", bound=msgspec.Struct)
 

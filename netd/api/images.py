@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from aiohttp import web
 
+from netd import image_view
 from netd.api import shape
 from netd.api.call import Call, done, json
 from netd.api.routing import Route
 from netd.errors import InvalidParameter, NotFound
-from netd.filters import Filters
 
 _CHUNK = 1 << 16  # bytes of an archive read at a time
 
 
 async def list_images(call: Call) -> web.Response:
-    return json([shape.image(view, call.version) for view in call.services.images.list(call.filters())])
+    found = call.services.images.list(call.filters())
+    return json([shape.image(image_view.summary(image), call.version) for image in found])
 
 
 async def inspect(call: Call, ref: str) -> web.Response:
-    return json(shape.image(call.services.images.inspect(ref), call.version))
+    images = call.services.images
+    image = images.find(ref)
+    return json(shape.image(image_view.inspect(image, images.rootfs(image)), call.version))
 
 
 async def history(call: Call, ref: str) -> web.Response:
-    image = call.services.images.inspect(ref)
-    entry = {"Id": image["Id"], "Created": 0, "CreatedBy": "", "Tags": image["RepoTags"]}
-    return json([{**entry, "Size": image["Size"], "Comment": image["Comment"]}])
+    return json(image_view.history(call.services.images.find(ref)))
 
 
 async def create(call: Call) -> web.Response:
@@ -54,31 +53,14 @@ async def tag(call: Call, ref: str) -> web.Response:
 
 
 async def remove(call: Call, ref: str) -> web.Response:
-    force = call.flag("force")
-    return json(await call.services.images.remove(ref, force=force, in_use=lambda key: _users(call, key)))
+    return json(
+        await call.services.images.remove(ref, force=call.flag("force"), in_use=call.services.containers.made_of)
+    )
 
 
 async def prune(call: Call) -> web.Response:
-    """Images without a name, or with `dangling=false` all, that no container was made from."""
-    filters = call.filters()
-    filters.check("dangling", "label", "label!", "until")
-    only_dangling = filters.truthy("dangling", default=True)
-    values = {key: value for key, value in filters.values.items() if key != "dangling"}
-    gone: list[dict[str, str]] = []
-    freed = 0
-    for view in call.services.images.list(Filters({key: v for key, v in values.items() if key != "label!"})):
-        if (only_dangling and view["RepoTags"]) or not filters.labels(view["Labels"] or {}) or _users(call, view["Id"]):
-            continue
-        for ref in view["RepoTags"] or [view["Id"]]:
-            gone += await call.services.images.remove(ref, force=False, in_use=lambda key: _users(call, key))
-        freed += view["Size"]
-    return json({"ImagesDeleted": gone or None, "SpaceReclaimed": freed})
-
-
-def _users(call: Call, image_id: str) -> list[str]:
-    """The ids of the containers made from an image."""
-    everything: list[dict[str, Any]] = call.services.containers.list(all=True, limit=0, filters=Filters())
-    return [container["Id"] for container in everything if container["ImageID"] == image_id]
+    removals, freed = await call.services.images.prune(call.filters(), call.services.containers.made_of)
+    return json({"ImagesDeleted": removals or None, "SpaceReclaimed": freed})
 
 
 ROUTES = (

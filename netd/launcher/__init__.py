@@ -3,7 +3,7 @@ codes outlive the daemon."""
 
 from netd.launcher.execs import ExecSession
 from netd.launcher.launcher import Launcher
-from netd.launcher.spec import ExecSpec, ExitStatus, LaunchError, LaunchSpec, Running
+from netd.launcher.spec import ExecSpec, ExitStatus, LaunchError, LaunchSpec, Running, Unkillable
 from netd.launcher.streams import Streams
 
 __all__ = [
@@ -15,4 +15,5 @@ __all__ = [
     "Launcher",
     "Running",
     "Streams",
+    "Unkillable",
 ]

@@ -7,19 +7,19 @@ import socket
 from collections.abc import AsyncIterator, Callable
 
 from netd.launcher.streams import STDERR, STDOUT
+from netd.tasks import Tasks
 
 _OUT, _ERR = 2, 3  # conmon's STDOUT_PIPE and STDERR_PIPE
 _PACKET = 8192  # the most that conmon takes or gives in one packet, without the stream number
 _STREAMS = {_OUT: STDOUT, _ERR: STDERR}
 
-_lingering: set[asyncio.Task[None]] = set()
-
 
 class Attachment:
-    """`Streams` over one connection to a conmon."""
+    """`Streams` over one connection to a conmon. `tasks` are those of the launcher."""
 
-    def __init__(self, connection: socket.socket, *, tty: bool, stdin_once: bool) -> None:
+    def __init__(self, connection: socket.socket, tasks: Tasks, *, tty: bool, stdin_once: bool) -> None:
         self.tty = tty
+        self._tasks = tasks
         self._connection = connection
         self._stdin_once = stdin_once
         self._closed = False
@@ -69,9 +69,7 @@ class Attachment:
             wake()
         if self._stdin_once:
             # conmon would end the process's input with us: stay connected, unheard, until it ends
-            task = asyncio.get_running_loop().create_task(_drain(self._connection))
-            _lingering.add(task)
-            task.add_done_callback(_lingering.discard)
+            self._tasks.start(_drain(self._connection), "an attachment that nobody listens to any more")
         else:
             self._connection.close()
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from netd.launcher import overlayfs, syscalls
 from netd.launcher.spec import LaunchError
 
-DEADLINE = 10.0  # seconds for the kernel to end a killed process
 PATIENCE = 1.0  # seconds for a conmon whose process has ended to note its exit code
 
 

@@ -7,24 +7,29 @@ file, the runtime's pid file, the attach socket, the control fifo, the exit file
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import signal
 import socket
 import subprocess
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
 from netd.launcher import processes
-from netd.launcher.spec import ExitStatus, LaunchError
+from netd.launcher.spec import ExitStatus, LaunchError, Unkillable
+from netd.times import timestamp
+
+log = logging.getLogger(__name__)
 
 _RESIZE = 1  # conmon's WIN_RESIZE_EVENT
 _MAX_SIZE = 1000  # conmon refuses larger windows
 _MESSAGE_LIMIT = 64 * 1024
+_PATIENCE = 60.0  # seconds for a runtime to make a container or to start a process, on a machine that is busy
 
 
 class Report(msgspec.Struct):
@@ -71,7 +76,7 @@ class Monitored:
             finished = path.stat().st_mtime_ns
         except (FileNotFoundError, ValueError):
             return None
-        return ExitStatus(code, rfc3339(finished), (self.directory / "oom").exists())
+        return ExitStatus(code, timestamp(finished), (self.directory / "oom").exists())
 
     def connect(self) -> socket.socket:
         """A new connection to the process's streams; raises OSError if its conmon has ended."""
@@ -97,6 +102,9 @@ class Monitored:
                 os.close(fifo)
 
 
+_Process = subprocess.Popen[bytes]
+
+
 @dataclass(frozen=True, slots=True)
 class Conmon:
     """How to start one: the executables and the runtime's state directory."""
@@ -110,12 +118,8 @@ class Conmon:
         arguments = self._arguments(target, f"k8s-file:{log}", flags)
         with _Pipes() as pipes:
             sync = pipes.from_child("_OCI_SYNCPIPE")
-            process = self._spawn(target, arguments, pipes)
-            try:
+            async with self._running(target, arguments, pipes) as process:
                 return await self._started(target, process, sync)
-            finally:
-                # if we are interrupted its pid file tells whom to stop
-                process.wait()
 
     async def exec(self, target: Monitored, flags: Sequence[str], *, attach: bool) -> tuple[int, socket.socket | None]:
         """Run one more process (`process.json` in the target's directory) in the container: its pid, and a
@@ -126,14 +130,14 @@ class Conmon:
             ready = pipes.from_child("_OCI_ATTACHPIPE")
             go = pipes.to_child("_OCI_STARTPIPE")
             os.write(go, b"\0")
-            process = self._spawn(target, self._arguments(target, "none", flags), pipes)
-            await _line(ready)
-            with ExitStack() as undo:
-                connection = undo.enter_context(target.connect()) if attach else None
-                os.write(go, b"\0")
-                pid = await self._started(target, process, sync)
-                undo.pop_all()
-            return pid, connection
+            async with self._running(target, self._arguments(target, "none", flags), pipes) as process:
+                await _line(ready)
+                with ExitStack() as undo:
+                    connection = undo.enter_context(target.connect()) if attach else None
+                    os.write(go, b"\0")
+                    pid = await self._started(target, process, sync)
+                    undo.pop_all()
+                return pid, connection
 
     def _arguments(self, target: Monitored, log: str, flags: Sequence[str]) -> list[str]:
         directory = str(target.directory)
@@ -148,7 +152,21 @@ class Conmon:
             *flags,
         ]
 
-    def _spawn(self, target: Monitored, arguments: list[str], pipes: _Pipes) -> subprocess.Popen[bytes]:
+    @asynccontextmanager
+    async def _running(self, target: Monitored, arguments: list[str], pipes: _Pipes) -> AsyncIterator[_Process]:
+        """A conmon, while it says how the runtime fares. If we are interrupted its pid file tells whom to stop."""
+        process = self._spawn(target, arguments, pipes)
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                yield process
+        except TimeoutError as error:
+            await _reap(process)
+            await stop_monitor(target, patience=0)
+            raise StartFailed(f"the runtime did not answer within {_PATIENCE:.0f} s") from error
+        finally:
+            await _reap(process)
+
+    def _spawn(self, target: Monitored, arguments: list[str], pipes: _Pipes) -> _Process:
         # TMPDIR: its console socket, by a relative path because of the length limit of unix(7)
         # GOMAXPROCS: runc, a Go program too short-lived for more threads, starts a sixth faster with one
         path = os.environ.get("PATH", os.defpath)
@@ -166,10 +184,9 @@ class Conmon:
         pipes.close_inherited()
         return process
 
-    async def _started(self, target: Monitored, process: subprocess.Popen[bytes], sync: int) -> int:
+    async def _started(self, target: Monitored, process: _Process, sync: int) -> int:
         line = await _line(sync)
-        # conmon has gone into the background long ago: this does not block
-        process.wait()
+        await _reap(process)
         report = msgspec.json.decode(line, type=Report) if line else Report(-1)
         if report.data > 0:
             return report.data
@@ -233,12 +250,6 @@ def _read_pid(path: Path) -> int | None:
         return None
 
 
-def rfc3339(nanoseconds: int) -> str:
-    """A time in nanoseconds since the epoch as Docker's API writes it."""
-    seconds, fraction = divmod(nanoseconds, 1_000_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{fraction:09d}Z"
-
-
 def find_program(name: str) -> str:
     """Absolute path of an executable we cannot do without; raises `LaunchError`."""
     directories = [*os.environ.get("PATH", os.defpath).split(os.pathsep), "/usr/local/sbin", "/usr/sbin", "/sbin"]
@@ -247,6 +258,19 @@ def find_program(name: str) -> str:
         if os.access(path, os.X_OK) and os.path.isfile(path):
             return path
     raise LaunchError(f"{name} is not installed; containers cannot be started without it")
+
+
+async def _reap(process: _Process) -> None:
+    """Let our child end, which it does once its pid file is there and its own child goes on in the background."""
+    if process.poll() is not None:
+        return
+    pidfd = os.pidfd_open(process.pid)
+    try:
+        if not await processes.ended_within(pidfd, processes.DEADLINE):
+            log.warning("conmon, process %d, does not go into the background", process.pid)
+    finally:
+        os.close(pidfd)
+        process.poll()
 
 
 async def monitor_ended(target: Monitored) -> None:
@@ -261,7 +285,10 @@ async def monitor_ended(target: Monitored) -> None:
 
 
 async def stop_monitor(target: Monitored, patience: float) -> bool:
-    """Give its conmon `patience` seconds to end by itself, then kill it; whether it had to be killed."""
+    """Give its conmon `patience` seconds to end by itself, then kill it; whether it had to be killed.
+
+    Raises `Unkillable`.
+    """
     pidfd = target.monitor()
     if pidfd is None:
         return False
@@ -269,7 +296,8 @@ async def stop_monitor(target: Monitored, patience: float) -> bool:
         if await processes.ended_within(pidfd, patience):
             return False
         processes.send(pidfd, signal.SIGKILL)
-        await processes.ended(pidfd)
+        if not await processes.ended_within(pidfd, processes.DEADLINE):
+            raise Unkillable("its conmon does not end although it was killed")
         return True
     finally:
         os.close(pidfd)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from netd.launcher.attach import Attachment
 from netd.launcher.conmon import Monitored, monitor_ended
 from netd.launcher.spec import KILLED
+from netd.tasks import Tasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +35,9 @@ class ExecSession:
         self._target.resize(height, width)
 
 
-def follow(pid: int, streams: Attachment | None, target: Monitored) -> ExecSession:
+def follow(pid: int, streams: Attachment | None, target: Monitored, tasks: Tasks) -> ExecSession:
     """The session of a command just started; its directory goes when it ends."""
-    return ExecSession(pid, streams, target, asyncio.get_running_loop().create_task(_exit_code(target)))
+    return ExecSession(pid, streams, target, tasks.start(_exit_code(target), f"exec {target.directory.name}"))
 
 
 async def _exit_code(target: Monitored) -> int:

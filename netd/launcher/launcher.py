@@ -34,9 +34,14 @@ from netd.launcher.logs import LogQuery, read_log
 from netd.launcher.mounts import image_volumes
 from netd.launcher.overlayfs import Overlay
 from netd.launcher.runtime import choose, is_runc
-from netd.launcher.spec import KILLED, ExecSpec, ExitStatus, LaunchError, LaunchSpec, Running
+from netd.launcher.spec import KILLED, ExecSpec, ExitStatus, LaunchError, LaunchSpec, Running, Unkillable
+from netd.model import HostConfig
+from netd.tasks import Tasks
 from netd.teardown import Teardown
 from netd.times import timestamp
+
+RECOVERY = 2.0  # seconds for a container without a conmon to end, or for a conmon whose container has ended
+_PATIENCE = 60.0  # seconds for a runtime, or a container's own process, to do as it is told
 
 
 class Launcher:
@@ -51,7 +56,12 @@ class Launcher:
         self.cgroups = Cgroups(f"/netd-{tag}")
         self._conmon = Conmon(find_program("conmon"), self.runtime, self.exec_root / "runtime")
         self._creating = 0
+        self._tasks = Tasks()
         (self.exec_root / "containers").mkdir(parents=True, exist_ok=True)
+
+    async def close(self) -> None:
+        """Follow and hear nothing any more; the containers go on."""
+        await self._tasks.close()
 
     # ---- life ----
 
@@ -103,30 +113,41 @@ class Launcher:
         """Let them run again."""
         await self._runtime("resume", id)
 
+    async def update(self, id: str, host: HostConfig) -> None:
+        """Limit its processes as `host` says."""
+        await self._runtime("update", "--resources", "-", id, given=msgspec.json.encode(oci.limits(host)))
+
     async def wait(self, id: str) -> ExitStatus:
         """Wait until it has ended. One whose conmon was killed is killed too: 137, as with a lost shim."""
         target = self._target(id)
         if not target.directory.exists():
             raise NotFound(f"No such container: {id}")
         await monitor_ended(target)
-        return target.exit_status() or await self._orphaned(id)
+        return target.exit_status() or await self._orphaned(id, processes.DEADLINE)
 
     async def recover(self, id: str) -> Running | ExitStatus | None:
         """What became of a container that an earlier daemon started; None: it was never started, or the machine
-        was. Whatever the answer but `Running`, `delete` follows."""
+        was. Whatever the answer but `Running`, `delete` follows.
+
+        Takes a few seconds at most; raises `Unkillable` if it has to end and does not: to be asked again later.
+        """
         target = self._target(id)
         if status := target.exit_status():
             return status
         pidfd = target.monitor()
         if pidfd is None:
-            return await self._orphaned(id) if target.pid and not self._unstarted(id) else None
-        os.close(pidfd)
-        init = self._init(id)
-        if init is None:
+            return await self._orphaned(id, RECOVERY) if target.pid and not self._unstarted(id) else None
+        try:
+            init = self._init(id)
+            if init is not None:
+                os.close(init)
+                return None if self._unstarted(id) else Running(target.pid or 0)
             # it has just ended, its conmon is about to say how
-            return await self.wait(id)
-        os.close(init)
-        return None if self._unstarted(id) else Running(target.pid or 0)
+            if not await processes.ended_within(pidfd, RECOVERY):
+                raise Unkillable(f"the conmon of container {id} does not end although its process has")
+        finally:
+            os.close(pidfd)
+        return target.exit_status() or await self._orphaned(id, RECOVERY)
 
     async def delete(self, id: str) -> None:
         """Remove everything but the writable layer and the log, killing what still runs. Idempotent; goes on
@@ -151,7 +172,7 @@ class Launcher:
             raise Conflict(f"container {id} is not running") from error
         container = self._config(id)
         once = container["annotations"][oci.STDIN] == "once"
-        return Attachment(connection, tty=container["process"]["terminal"], stdin_once=once)
+        return Attachment(connection, self._tasks, tty=container["process"]["terminal"], stdin_once=once)
 
     async def resize(self, id: str, height: int, width: int) -> None:
         """Set the size of its terminal, in characters."""
@@ -176,7 +197,7 @@ class Launcher:
         """Its output of now and before; with `follow` until it ends. `since`, `until`: seconds since the epoch,
         0 for no bound; `tail`: at most so many last lines."""
         query = LogQuery(stdout, stderr, since, until, tail, timestamps)
-        return read_log(self.log_path(id), query, monitor_ended(self._target(id)) if follow else None)
+        return read_log(self.log_path(id), query, self._target(id).monitor if follow else None)
 
     # ---- more processes ----
 
@@ -199,9 +220,12 @@ class Launcher:
             error = explain(failures.EXEC, failure.text, directory, spec.args[0])
             shutil.rmtree(directory, ignore_errors=True)
             raise error from failure
+        except OSError as error:  # its directory has gone, with the container
+            shutil.rmtree(directory, ignore_errors=True)
+            raise Conflict(f"container {id} is not running") from error
         once = spec.stdin and not spec.tty
-        streams = Attachment(connection, tty=spec.tty, stdin_once=once) if connection else None
-        return follow(pid, streams, target)
+        streams = Attachment(connection, self._tasks, tty=spec.tty, stdin_once=once) if connection else None
+        return follow(pid, streams, target, self._tasks)
 
     async def top(self, id: str, ps_args: str) -> dict[str, Any]:
         """Its processes as `ps` with these arguments (default `-ef`) shows them."""
@@ -244,7 +268,7 @@ class Launcher:
         """A pidfd of its first process, None if that has ended."""
         pid = self._target(id).pid
         pidfd = processes.open_pidfd(pid) if pid else None
-        if pidfd is not None and not self.cgroups.has(id, pid or 0):
+        if pidfd is not None and (processes.has_ended(pidfd) or not self.cgroups.has(id, pid or 0)):
             os.close(pidfd)
             return None
         return pidfd
@@ -266,34 +290,33 @@ class Launcher:
         except OSError as error:
             os.close(pidfd)
             raise Conflict(f"container {id} is already started") from error
-        waits = [asyncio.ensure_future(processes.readable(descriptor)) for descriptor in (fifo, pidfd)]
         try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            async with asyncio.timeout(_PATIENCE):
+                await processes.readable(fifo, pidfd)
             os.read(fifo, 1)
             path.unlink(missing_ok=True)
+        except TimeoutError as error:
+            raise LaunchError(f"container {id} did not start within {_PATIENCE:.0f} s") from error
         finally:
-            for wait in waits:
-                wait.cancel()
-            await asyncio.wait(waits)
             os.close(fifo)
             os.close(pidfd)
 
-    async def _runtime(self, *arguments: str) -> None:
+    async def _runtime(self, *arguments: str, given: bytes | None = None) -> None:
         process = await asyncio.create_subprocess_exec(
             self.runtime,
             *("--root", str(self.exec_root / "runtime"), *arguments),
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.DEVNULL if given is None else asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
         )
-        _, said = await process.communicate()
+        _, said = await processes.communicate(process, _PATIENCE, given)
         if process.returncode:
             verb = " ".join(arguments[:-1])
             raise LaunchError(f"OCI runtime {verb} failed: {said.decode(errors='replace').strip()}")
 
-    async def _orphaned(self, id: str) -> ExitStatus:
+    async def _orphaned(self, id: str, seconds: float) -> ExitStatus:
         """The end of a container without a conmon: nobody would hear its output or learn its exit code."""
-        await self._kill_init(id)
+        await self._kill_init(id, seconds)
         return ExitStatus(KILLED, timestamp())
 
     async def _delete(self, id: str, patience: float) -> None:
@@ -301,7 +324,7 @@ class Launcher:
         target = self._target(id)
         killed = False
         with teardown.step():
-            await self._kill_init(id)
+            await self._kill_init(id, processes.DEADLINE)
         for monitored in [*self._execs(id), target]:
             with teardown.step():
                 killed |= await stop_monitor(monitored, patience)
@@ -314,25 +337,25 @@ class Launcher:
         self._remove_parents()
         teardown.throw(LaunchError)
 
-    async def _kill_init(self, id: str) -> None:
-        """Its first process, and with it, by the kernel, all others of its pid namespace."""
+    async def _kill_init(self, id: str, seconds: float) -> None:
+        """Its first process, and with it, by the kernel, all others of its pid namespace; waits so long for that."""
         pidfd = self._init(id)
         if pidfd is None:
             return
         try:
             processes.send(pidfd, signal.SIGKILL)
             self.cgroups.thaw(id)
-            if not await processes.ended_within(pidfd, cleanup.DEADLINE):
-                raise LaunchError(f"its process {self._target(id).pid} does not end although it was killed")
+            if not await processes.ended_within(pidfd, seconds):
+                raise Unkillable(f"its process {self._target(id).pid} does not end although it was killed")
         finally:
             os.close(pidfd)
 
     async def _kill_rest(self, id: str, interrupted: bool) -> None:
         """Remove its cgroups, killing what is still in them, and what is left of an `interrupted` runtime."""
-        deadline = asyncio.get_running_loop().time() + cleanup.DEADLINE
+        deadline = asyncio.get_running_loop().time() + processes.DEADLINE
         while not await asyncio.to_thread(self._gone, id, interrupted):
             if asyncio.get_running_loop().time() > deadline:
-                raise LaunchError("some of its processes do not end although they were killed")
+                raise Unkillable("some of its processes do not end although they were killed")
             await asyncio.sleep(0.005)
 
     def _gone(self, id: str, interrupted: bool) -> bool:
@@ -386,7 +409,7 @@ def _stream_flags(spec: LaunchSpec) -> list[str]:
 
 async def _to_the_end(work: Callable[[LaunchSpec], None], spec: LaunchSpec) -> None:
     """Run it in a thread. A cancelled wait does not stop a thread: what it made is complete when this raises."""
-    thread = asyncio.ensure_future(asyncio.to_thread(work, spec))
+    thread = asyncio.get_running_loop().run_in_executor(None, work, spec)
     try:
         await asyncio.shield(thread)
     except asyncio.CancelledError:

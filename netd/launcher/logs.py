@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import mmap
 import os
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from netd.launcher import processes, syscalls
-from netd.launcher.conmon import rfc3339
 from netd.launcher.streams import STDERR, STDOUT
+from netd.times import timestamp
 
 _BLOCK = 64 * 1024
 
@@ -69,56 +69,42 @@ def _nanoseconds(text: str) -> int:
 
 
 async def read_log(
-    path: Path, query: LogQuery, running: Coroutine[None, None, None] | None = None
+    path: Path, query: LogQuery, writer: Callable[[], int | None] | None = None
 ) -> AsyncIterator[tuple[int, bytes]]:
-    """What the log holds, then, while `running` has not returned, what is added to it. Ends at once past `until`."""
-    reader = _Reader(query)
-    end = asyncio.ensure_future(running) if running is not None else None
+    """What the log holds, then, until the process `writer` (a pidfd, None if it has ended) ends, what is added to it.
+    Ends at once past `until`."""
+    pidfd = writer() if writer is not None else None
     try:
         with await asyncio.to_thread(_open, path, query) as file:
-            async for frame in _frames(file, reader, end, str(path)):
+            async for frame in _frames(file, _Reader(query), pidfd, str(path)):
                 yield frame
     except FileNotFoundError:
         return
     finally:
-        if end is not None:
-            end.cancel()
-            with suppress(asyncio.CancelledError):
-                await end
+        if pidfd is not None:
+            os.close(pidfd)
 
 
-async def _frames(
-    file: BinaryIO, reader: _Reader, end: asyncio.Future[None] | None, path: str
-) -> AsyncIterator[tuple[int, bytes]]:
-    watch = syscalls.inotify_modified(path) if end is not None else -1
+async def _frames(file: BinaryIO, reader: _Reader, writer: int | None, path: str) -> AsyncIterator[tuple[int, bytes]]:
+    watch = syscalls.inotify_modified(path) if writer is not None else -1
     try:
         while True:
             # asked before reading: what is there when the container has ended is all there will be
-            last = end is None or end.done()
+            last = writer is None or processes.has_ended(writer)
             while block := file.read(_BLOCK):
                 for frame in reader.feed(block):
                     yield frame
                 if reader.past:
                     return
                 await asyncio.sleep(0)
-            if last or end is None:
+            if last or writer is None:
                 return
-            await _changed(watch, end)
+            await processes.readable(watch, writer)
+            with suppress(BlockingIOError):
+                os.read(watch, _BLOCK)
     finally:
         if watch >= 0:
             os.close(watch)
-
-
-async def _changed(watch: int, end: asyncio.Future[None]) -> None:
-    change = asyncio.ensure_future(processes.readable(watch))
-    try:
-        await asyncio.wait([change, end], return_when=asyncio.FIRST_COMPLETED)
-        with suppress(BlockingIOError):
-            os.read(watch, _BLOCK)
-    finally:
-        change.cancel()
-        with suppress(asyncio.CancelledError):
-            await change
 
 
 @dataclass(slots=True)
@@ -145,7 +131,7 @@ class _Reader:
     def _prefix(self, entry: Entry) -> bytes:
         starts = entry.stream not in self._open
         (self._open.discard if entry.whole else self._open.add)(entry.stream)
-        return f"{rfc3339(entry.time)} ".encode() if self.query.timestamps and starts else b""
+        return f"{timestamp(entry.time)} ".encode() if self.query.timestamps and starts else b""
 
 
 def _open(path: Path, query: LogQuery) -> BinaryIO:

@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 from contextlib import suppress
 
+from netd.launcher.spec import LaunchError
 
-async def readable(descriptor: int) -> None:
-    """Wait until `descriptor` has something to read (or its peer has gone)."""
+DEADLINE = 10.0  # seconds for the kernel to end a killed process; one in uninterruptible sleep takes for ever
+
+
+async def readable(*descriptors: int) -> None:
+    """Wait until one of them has something to read (or its peer has gone)."""
     loop = asyncio.get_running_loop()
     ready = loop.create_future()
-    # a copy: several may wait for the same file, an event loop knows a descriptor only once
-    own = os.dup(descriptor)
+    # copies: several may wait for the same file, an event loop knows a descriptor only once
+    own = [os.dup(descriptor) for descriptor in descriptors]
 
     def notice() -> None:
         if not ready.done():
             ready.set_result(None)
 
-    loop.add_reader(own, notice)
+    for descriptor in own:
+        loop.add_reader(descriptor, notice)
     try:
         await ready
     finally:
-        loop.remove_reader(own)
-        os.close(own)
+        for descriptor in own:
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
 
 
 async def ended(pidfd: int) -> None:
@@ -39,6 +46,13 @@ async def ended_within(pidfd: int, seconds: float) -> bool:
             await ended(pidfd)
             return True
     return False
+
+
+def has_ended(pidfd: int) -> bool:
+    """Whether the process has ended, be it a zombie still."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def open_pidfd(pid: int) -> int | None:
@@ -62,6 +76,24 @@ def command_line(pid: int) -> list[str]:
     with suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
         return [os.fsdecode(word) for word in file.read().split(b"\0")[:-1]]
     return []
+
+
+async def communicate(
+    process: asyncio.subprocess.Process, seconds: float, given: bytes | None = None
+) -> tuple[bytes, bytes]:
+    """What a program of ours says when it is `given` this, to its end.
+
+    Raises `LaunchError`, and kills it, if that takes longer.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            return await process.communicate(given)
+    except TimeoutError as error:
+        raise LaunchError(f"process {process.pid} did not end within {seconds:.0f} s") from error
+    finally:
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                process.kill()
 
 
 def all_pids() -> list[int]:

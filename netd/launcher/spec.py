@@ -28,6 +28,10 @@ class LaunchError(NetdError):
             self.status = 400
 
 
+class Unkillable(LaunchError):
+    """A killed process does not end: it is in uninterruptible sleep, and does when the kernel lets it, if ever."""
+
+
 @dataclass(frozen=True, slots=True)
 class LaunchSpec:
     """One container to be made: `config` is already merged with its image's, `rootfs` is the image's read-only

@@ -7,20 +7,26 @@ import shlex
 from typing import Any
 
 from netd.errors import InvalidParameter
+from netd.launcher.processes import communicate
 from netd.launcher.spec import LaunchError
+
+_PATIENCE = 10.0  # seconds; a process in uninterruptible sleep may keep ps from reading its command line
 
 
 async def processes_of(pids: set[int], ps_args: str) -> dict[str, Any]:
     """Docker's answer: titles and rows of `ps <ps_args>` for these processes. The last column takes the rest of
     its line. Raises `InvalidParameter` if ps does, or if its output has no PID column."""
+    try:
+        words = shlex.split(ps_args or "-ef")
+    except ValueError as error:
+        raise InvalidParameter(f"ps_args: {error}") from None
     process = await asyncio.create_subprocess_exec(
-        "ps",
-        *shlex.split(ps_args or "-ef"),
+        *("ps", *words),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    output, said = await process.communicate()
+    output, said = await communicate(process, _PATIENCE)
     if process.returncode:
         raise InvalidParameter(f"ps: {said.decode(errors='replace').strip()}")
     return parse(output.decode(errors="replace"), pids)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from netd.errors import InvalidParameter
 from netd.filters import Filters
-from netd.moments import moment
+from netd.times import moment, rfc3339, timestamp
 
 NOW = 1_700_000_000.0
 
@@ -50,6 +50,60 @@ def test_names_match_by_part_and_by_expression() -> None:
     assert not filters(name=["^op"]).match("name", "shop")
     assert filters(name=["a[b"]).match("name", "a[b")
     assert not filters(name=["a[b"]).match("name", "ab")
+
+
+@pytest.mark.parametrize("pattern", ["^(a+)+$", "(a|aa)+$", "(x+x+)+y", "(.*)*(.*)*(.*)*z", "((a?){200}a{200}){3}"])
+def test_no_expression_takes_long(pattern: str) -> None:
+    begun = time.monotonic()
+    assert not filters(name=[pattern]).match("name", "a" * 60 + "!")
+    assert time.monotonic() - begun < 0.5
+
+
+def test_an_expression_that_is_too_large_matches_nothing_as_one_that_is_none() -> None:
+    for pattern in (r"\pL{1000}", "a{1001}", "a" * 100_000 + ".", "(", "*", r"(?=a)", r"(a)\1"):
+        assert not filters(name=[pattern]).match("name", "aaa")
+
+
+def test_any_number_of_words_is_looked_for_but_only_some_expressions() -> None:
+    ids = [f"{number:064x}" for number in range(1000)]
+    assert filters(id=ids).match("id", ids[-1])
+    assert filters(id=[each[50:] for each in ids]).match("id", ids[-1])
+    with pytest.raises(InvalidParameter, match=r"^invalid filter: more than 16 patterns$"):
+        filters(name=[f"^{number}" for number in range(17)]).match("name", "shop")
+
+
+@given(st.text(), st.text())
+def test_any_pattern_is_matched_or_refused_but_never_breaks(pattern: str, text: str) -> None:
+    filters(name=[pattern]).match("name", text)
+    try:
+        filters(reference=[pattern]).glob("reference", [text])
+    except InvalidParameter as error:
+        assert str(error).startswith("invalid filter: ")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matching", "other"),
+    [
+        ("shop/*", "shop/web:1", "shop/web/a:1"),
+        ("s*p", "shop", "shops"),
+        ("sh?p", "shop", "sh/p"),
+        ("*", "shop", "shop/web"),
+        ("we[a-c]:[^2-9]", "web:1", "web:2"),
+        (r"we\[b\]", "we[b]", "web"),
+        (r"a[\]\-]", "a-", "a^"),
+        ("a.c", "a.c", "abc"),
+        ("*a*a*a*a*b", "aaaaab", "a" * 200),
+    ],
+)
+def test_a_reference_is_described_as_gos_paths_are(pattern: str, matching: str, other: str) -> None:
+    assert filters(reference=[pattern]).glob("reference", [other, matching])
+    assert not filters(reference=[pattern]).glob("reference", [other])
+
+
+@pytest.mark.parametrize("pattern", ["[", "a[]", "[]a]", "[-]", "[a-]", "a\\", "[z-a]"])
+def test_what_is_no_pattern_of_a_reference_is_refused(pattern: str) -> None:
+    with pytest.raises(InvalidParameter, match=r"^invalid filter: "):
+        filters(reference=[pattern]).glob("reference", ["a"])
 
 
 def test_labels_must_all_hold() -> None:
@@ -97,6 +151,8 @@ def test_until_is_older_than() -> None:
         ("2023-11-15T00:13:20+02:00", NOW),
         ("2023-11-14T22:13:20", NOW),
         ("2023-11-14", NOW - 80_000),
+        (timestamp(1_700_000_000_500_000_000), NOW + 0.5),
+        (rfc3339(NOW + 0.25), NOW + 0.25),
     ],
 )
 def test_points_in_time(text: str, seconds: float) -> None:

@@ -88,7 +88,7 @@ def _sandboxes(world: World) -> Iterator[Complaint]:
         for record in world.daemon.records().values()
         if record.state.running and not record.host_config.network_mode.startswith("container:")
     }
-    own = {s.id: s.container_id for s in found.values() if not s.foreign}
+    own = {s.id: s.container_id for s in found.values() if not s.attached}
     yield from _differ("sandboxes", "sandboxes of containers", own, wanted)
 
 
@@ -143,14 +143,14 @@ def _resolver(world: World) -> Iterator[Complaint]:
 
 def _namespaces(world: World) -> Iterator[Complaint]:
     ours = {path for path in world.namespaces.present if path == world.namespaces.path(path.rpartition("/")[2])}
-    wanted = {s.netns for s in world.daemon.sandboxes.all() if s.netns and not s.foreign}
+    wanted = {s.netns for s in world.daemon.sandboxes.all() if s.netns and not s.attached}
     yield from _differ("namespaces", "pinned namespaces", ours, wanted)
 
 
 def _addresses(world: World) -> Iterator[Complaint]:
     """Taken are the addresses of the endpoints that are there, and those kept for containers that asked for them."""
     for live in world.daemon.networks.live.values():
-        space = live.space(4)
+        space = next((s for s in live.addresses.spaces if s.pool.version == 4), None)
         if space is None:
             continue
         name, pool = live.record.name, str(space.pool)

@@ -40,9 +40,11 @@ class FakeResolver:
         records: Iterable[Record],
         options: Mapping[str, str] | None = None,
         subnets: Iterable[Any] = (),
+        *,
+        static: Iterable[str] = (),
     ) -> None:
         self.networks[network] = {record.endpoint: record for record in records}
-        self.lines[network] = []
+        self.lines[network] = list(static)
 
     @stepped(ResolverError)
     def delete_network(self, network: str) -> None:

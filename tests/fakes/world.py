@@ -14,21 +14,28 @@ from typing import Any, TypeVar
 import msgspec
 
 from kvstore.contract import Entry
+from netd.attached import AttachedSandboxes
 from netd.attachments import Attachments
 from netd.config import Config
 from netd.container_streams import ContainerStreams
 from netd.containers import ContainerManager
 from netd.events import EventBus
-from netd.foreign import ForeignSandboxes
+from netd.gateway import Gateway
 from netd.images import ImageStore
 from netd.ipam.pools import PoolAllocator
+from netd.joining import Joining
+from netd.local_scope import LocalScope
 from netd.model import Container, Image, ImageConfig, Network, StaticRecord
 from netd.names import Names
+from netd.network_live import LiveNetworks
 from netd.networks import NetworkManager
 from netd.publishing import Publisher
+from netd.reconciler import Reconciler
 from netd.records import Records
 from netd.sandbox import Sandbox
 from netd.sandboxes import SandboxManager
+from netd.scope import NoCluster, Scopes
+from netd.tasks import Tasks
 from tests.fakes.calls import Calls
 from tests.fakes.kernel import FakeKernel
 from tests.fakes.launcher import FakeLauncher
@@ -111,13 +118,16 @@ class Daemon:
         self.loaded = False
         self.events = EventBus()
         self.names = Names(resolver, Records(store, "dns", tuple[StaticRecord, ...]), lambda: _CONFIG)  # type: ignore[arg-type]
-        self.networks = NetworkManager(
+        table = LiveNetworks()
+        local = LocalScope(
+            table,
             Records(store, "networks", Network),
             PoolAllocator(host_id="fake"),
             kernel,  # type: ignore[arg-type]
             self.names,
-            self.events,
+            _CONFIG,
         )
+        self.networks = NetworkManager(table, Scopes(local, NoCluster()), self.events)
         self.sandboxes = SandboxManager(
             Records(store, "sandboxes", Sandbox),
             self.networks,
@@ -126,8 +136,9 @@ class Daemon:
             world.namespaces,  # type: ignore[arg-type]
         )
         self.publisher = Publisher()
+        self.joining = Joining(self.networks, self.sandboxes, Gateway(self.networks))
         self.attachments = Attachments(
-            self.networks, self.sandboxes, self.names, self.publisher, self.events, world.root
+            self.networks, self.sandboxes, self.joining, self.names, self.publisher, self.events, world.root
         )
         self.images = ImageStore(world.root, store)
         self.containers = ContainerManager(
@@ -138,21 +149,24 @@ class Daemon:
             self.events,
             world.root,
         )
-        self.foreign = ForeignSandboxes(self.networks, self.sandboxes)
+        self.attached = AttachedSandboxes(self.networks, self.sandboxes, self.joining)
+        self.reconciler = Reconciler(resolver, self.names, self.networks, self.sandboxes)  # type: ignore[arg-type]
+        self.tasks = Tasks()
         self.streams = ContainerStreams(self.containers, launcher, self.events)  # type: ignore[arg-type]
 
     async def load(self) -> None:
         """As `_Daemon._open` in netd/daemon.py, in its order."""
         await self.images.load()
         await self.names.load()
-        await self.networks.load(_CONFIG)
+        await self.networks.load()
         await self.sandboxes.load()
         await self.containers.load()
-        await self.foreign.let_go_of_the_lost()
-        state = await self._world.resolver.state()
-        self.sandboxes.adopt_resolver(state.sandboxes)
+        await self.attached.let_go_of_the_lost()
+        await self.reconciler.adopt()
         await self.sandboxes.restore_kernel()
-        await self.sandboxes.restore_names(state.known, state.networks)
+        await self.networks.start(self.sandboxes.all())
+        self.tasks.keep_running(self.reconciler.run, "reconciling names and sandboxes")
+        await self.reconciler.settled(1)
         self.containers.begin()
         self.loaded = True
 

@@ -21,9 +21,10 @@ import pytest
 import uvloop
 
 from kvstore.sqlite import SqliteStore
+from netd import image_view
 from netd.errors import Conflict, InvalidParameter, NotFound
 from netd.filters import Filters
-from netd.images import ImageStore
+from netd.images import ImageStore, Removal
 from netd.model import Image
 
 Scenario = Callable[[ImageStore], Coroutine[Any, Any, None]]
@@ -87,7 +88,8 @@ def test_an_image_has_the_files_and_the_configuration_and_survives_a_restart(tmp
         assert path.read_text() == "text"
         if os.geteuid() == 0:
             assert (status.st_mode & 0o777, status.st_uid, status.st_gid) == (0o640, 7, 8)
-        shown = images.inspect(image.id[7:19])
+        image = images.find(image.id[7:19])
+        shown = image_view.inspect(image, images.rootfs(image))
         assert shown["Id"] == image.id
         assert shown["RepoTags"] == ["shop/web:1"]
         assert shown["Comment"] == "Imported from -"
@@ -130,7 +132,7 @@ def test_what_is_not_an_archive_is_refused_and_leaves_nothing(tmp_path: Path, da
         with pytest.raises(InvalidParameter, match="invalid archive"):
             await add(images, "x", data)
         assert list((tmp_path / "images").iterdir()) == []
-        assert images.list(Filters()) == []
+        assert list(images.list(Filters())) == []
 
     in_store(tmp_path, scenario)
 
@@ -241,8 +243,8 @@ def test_the_list_is_newest_first_and_can_be_filtered(tmp_path: Path) -> None:
         three = await add(images)
 
         def shown(**filters: str) -> list[str]:
-            rows = images.list(Filters({key: frozenset({value}) for key, value in filters.items()}))
-            return [row["Id"] for row in rows]
+            found = images.list(Filters({key: frozenset({value}) for key, value in filters.items()}))
+            return [image.id for image in found]
 
         assert shown() == [three.id, two.id, one.id]
         assert shown(label="a=1") == [one.id]
@@ -250,7 +252,7 @@ def test_the_list_is_newest_first_and_can_be_filtered(tmp_path: Path) -> None:
         assert shown(reference="t*") == [two.id]
         assert shown(before="two:2") == [one.id]
         assert shown(since="one:1") == [three.id, two.id]
-        row = images.list(Filters())[-1]
+        row = image_view.summary(images.list(Filters())[-1])
         assert (row["RepoTags"], row["Labels"], row["Size"], row["Containers"]) == (["one:1"], {"a": "1"}, 6, -1)
         with pytest.raises(InvalidParameter, match="invalid filter 'bogus'"):
             shown(bogus="1")
@@ -264,7 +266,7 @@ def test_removing_names_and_images(tmp_path: Path) -> None:
         await images.tag("a", "b", "")
         with pytest.raises(Conflict, match=r"\(must be forced\) - image is referenced in multiple repositories"):
             await images.remove(image.id, force=False, in_use=nobody)
-        assert await images.remove("a", force=False, in_use=lambda _: ["c" * 64]) == [{"Untagged": "a:latest"}]
+        assert await images.remove("a", force=False, in_use=lambda _: ["c" * 64]) == [Removal(untagged="a:latest")]
         short, container = image.id[7:19], "c" * 12
         with pytest.raises(Conflict) as conflict:
             await images.remove("b", force=False, in_use=lambda _: ["c" * 64])
@@ -273,9 +275,9 @@ def test_removing_names_and_images(tmp_path: Path) -> None:
             f"container {container} is using its referenced image {short}"
         )
         assert await images.remove("b", force=False, in_use=nobody) == [
-            {"Untagged": "b:latest"},
-            {"Deleted": image.id},
-            {"Deleted": image.layer},
+            Removal(untagged="b:latest"),
+            Removal(deleted=image.id),
+            Removal(deleted=image.layer),
         ]
         assert list((tmp_path / "images").iterdir()) == []
         with pytest.raises(NotFound):
@@ -287,9 +289,9 @@ def test_removing_names_and_images(tmp_path: Path) -> None:
 def test_a_forced_removal_keeps_the_files_of_an_image_in_use(tmp_path: Path) -> None:
     async def scenario(images: ImageStore) -> None:
         image = await add(images, "a")
-        assert await images.remove(image.id, force=True, in_use=lambda _: ["c"]) == [{"Untagged": "a:latest"}]
+        assert await images.remove(image.id, force=True, in_use=lambda _: ["c"]) == [Removal(untagged="a:latest")]
         assert (images.rootfs(image) / "file").exists()
         removed = await images.remove(image.id, force=False, in_use=nobody)
-        assert removed == [{"Deleted": image.id}, {"Deleted": image.layer}]
+        assert removed == [Removal(deleted=image.id), Removal(deleted=image.layer)]
 
     in_store(tmp_path, scenario)

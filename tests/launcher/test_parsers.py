@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from netd import image_changes, image_refs
 from netd.errors import InvalidParameter
 from netd.launcher import top
-from netd.launcher.conmon import rfc3339
 from netd.launcher.logs import Entry, LogQuery, _Reader, parse_entry
 from netd.model import ImageConfig
+from netd.times import timestamp
 
 
 def applied(*changes: str) -> ImageConfig:
@@ -96,7 +96,7 @@ texts = st.binary().filter(lambda text: b"\n" not in text)
 def test_log_lines_are_read_as_conmon_writes_them(
     time: int, stream: tuple[bytes, int], text: bytes, whole: bool
 ) -> None:
-    stamp = rfc3339(time).replace("Z", "+00:00").encode()
+    stamp = timestamp(time).replace("Z", "+00:00").encode()
     line = b" ".join([stamp, stream[0], b"F" if whole else b"P", text])
     assert parse_entry(line) == Entry(time, stream[1], text + b"\n" if whole else text)
 
