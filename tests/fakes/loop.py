@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import types
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
@@ -228,14 +229,22 @@ def _in_thread(future: asyncio.Future[Any], func: Callable[..., Any], args: tupl
 
 def where(task: asyncio.Task[Any]) -> str:
     """In which functions a suspended task waits: `remove > _remove > Records.delete`."""
-    names = []
-    inner: Any = task.get_coro()
-    while inner is not None:
-        if hasattr(inner, "cr_await"):
-            names.append(inner.cr_code.co_qualname if hasattr(inner.cr_code, "co_qualname") else inner.__qualname__)
-            inner = inner.cr_await
-        elif hasattr(inner, "ag_await") or hasattr(inner, "gi_yieldfrom"):
-            inner = getattr(inner, "ag_await", None) or getattr(inner, "gi_yieldfrom", None)
-        else:
-            break
-    return " > ".join(names[-4:])
+    return " > ".join(inner.__qualname__.replace("<locals>.", "") for inner in _waiting(task)[-4:])
+
+
+def lock_awaited(task: asyncio.Task[Any]) -> tuple[int, int] | None:
+    """The lock that a suspended task waits for, if it does, and how many wait before it."""
+    inner = _waiting(task)[-1:]
+    if not inner or inner[0].cr_code is not asyncio.Lock.acquire.__code__:
+        return None
+    lock = inner[0].cr_frame.f_locals["self"]
+    return id(lock), len(lock._waiters) - 1
+
+
+def _waiting(task: asyncio.Task[Any]) -> list[Any]:
+    """The coroutines that wait for each other, outermost first."""
+    found, inner = [], task.get_coro()
+    while isinstance(inner, types.CoroutineType):
+        found.append(inner)
+        inner = inner.cr_await
+    return found

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,9 @@ class State:
     second: frozenset[str] = _ALL
     subjects: tuple[str, str] = ("web", "web")
 
+    def make(self, root: Path) -> Containers:
+        return Containers(root, self)
+
     def firsts(self) -> list[Operation[Containers]]:
         return self._operations(self.subjects[0], self.first)
 
@@ -66,8 +70,8 @@ class State:
 class Containers:
     """A world with the container `web`, an older one that does not run, and clients that wait for `web`."""
 
-    def __init__(self, root: Path, entries: dict[str, Entry], state: State) -> None:
-        self.world = World(root / str(next(_COUNT)), entries)
+    def __init__(self, root: Path, state: State) -> None:
+        self.world = World(root / str(next(_COUNT)), base(root))
         self.state = state
         self.ids = {record.name: record.id for record in self.world.daemon.records().values()}
         self.exec_id = ""
@@ -279,16 +283,20 @@ def operations(subject: str, state: State) -> list[Operation[Containers]]:
         return "it runs" if scene.runs(subject) else None
 
     removing = (*_REMOVED, *_ENDING) if state.name == "auto-remove" else _REMOVED
+    # a new daemon starts those that are always to run, even if a user had stopped them
+    reborn = frozenset({"dies"} if state.name in ("always", "backing-off") else ())
     # a container that is about to be restarted runs, for who looks from outside
     refusals = (NotModified, Conflict) if state.name == "backing-off" else (NotModified,)
     table = [
         Operation(f"start {subject}", the(lambda c, id: c.start(id)), exists(must_run), undone(*_ENDING, *_REMOVED)),
-        Operation(f"stop {subject}", the(lambda c, id: c.stop(id)), must_not_run, undone(*_STARTING), refusals),
+        Operation(
+            f"stop {subject}", the(lambda c, id: c.stop(id)), must_not_run, undone(*_STARTING) | reborn, refusals
+        ),
         Operation(
             f"kill {subject}",
             the(lambda c, id: c.kill(id)),
             must_not_run,
-            undone(*_STARTING),
+            undone(*_STARTING) | reborn,
             refusals if state.name == "backing-off" else (),
         ),
         Operation(
@@ -419,6 +427,7 @@ async def _nothing(scene: Containers) -> None:
     """A restart that is due comes by itself."""
 
 
+@cache
 def base(root: Path) -> dict[str, Entry]:
     """A store with the networks of all scenes, and the old container."""
     world = World(root / "base")

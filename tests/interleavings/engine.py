@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import closing, contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from drivers.spec import DriverError
 from kvstore.contract import StoreError
 from netd.errors import NetdError
 from tests.fakes.calls import Call
-from tests.fakes.loop import ACTOR, HORIZON, NeverQuiet, where
+from tests.fakes.loop import ACTOR, HORIZON, NeverQuiet, lock_awaited, where
 from tests.fakes.world import World
 
 FIRST, SECOND = "first", "second"
@@ -67,32 +69,28 @@ class Outcome(Generic[S]):
     """What became of an operation."""
 
     operation: Operation[S]
-    task: asyncio.Task[Any] | None
+    task: asyncio.Task[Any]
     killed: bool = False  # with the daemon that it ran in
 
     @property
     def ended(self) -> bool:
-        return self.task is not None and self.task.done()
+        return self.task.done()
 
     @property
     def error(self) -> BaseException | None:
-        return self.task.exception() if self.task is not None and self.ended and not self.task.cancelled() else None
+        return self.task.exception() if self.ended else None
 
     @property
     def acknowledged(self) -> bool:
-        if self.task is None:
-            return True
         return self.ended and (self.error is None or isinstance(self.error, self.operation.acknowledges))
 
     @property
     def value(self) -> Any:
-        return None if self.task is None or self.error is not None else self.task.result()
+        return None if self.error is not None else self.task.result()
 
     def __str__(self) -> str:
-        if self.killed and not self.ended:
-            return f"{self.operation}: killed"
         if not self.ended:
-            return f"{self.operation}: waits" if self.task is not None else f"{self.operation}"
+            return f"{self.operation}: {'killed' if self.killed else 'waits'}"
         return f"{self.operation}: {'done' if self.error is None else _told(self.error)}"
 
 
@@ -101,11 +99,25 @@ def kill_and_load(scene: Scene) -> Coroutine[Any, Any, None]:
     return scene.world.kill_daemon().load()
 
 
+class State(Protocol[S]):
+    """How things are when two operations meet, and which of them can be the first and which the second."""
+
+    @property
+    def name(self) -> str: ...
+
+    def make(self, root: Path) -> S:
+        """A new world in this state, with its files below `root`."""
+
+    def firsts(self) -> list[Operation[S]]: ...
+
+    def seconds(self) -> list[Operation[S]]: ...
+
+
 @dataclass(frozen=True)
 class Case(Generic[S]):
     """One interleaving. `point` 0 is before the first operation's first step."""
 
-    state: str
+    state: State[S]
     first: Operation[S]
     second: Operation[S] | None
     point: int
@@ -113,7 +125,7 @@ class Case(Generic[S]):
 
     def __str__(self) -> str:
         error = "!" if self.fails else ""
-        return f"{self.state}: {self.first} @{self.point}{error} {self.second or 'nothing'}"
+        return f"{self.state.name}: {self.first} @{self.point}{error} {self.second or 'nothing'}"
 
 
 @dataclass(slots=True)
@@ -155,22 +167,26 @@ class Play(Generic[S]):
         self.case = case
         self.at = "its beginning"
         self.outcomes: list[Outcome[S]] = []
+        self.told: Callable[[str], object] | None = None  # of every step
+        self.waited: list[tuple[int, object]] = []  # points at which the second waited for a lock
         self._called: list[Call] = []  # at the latest point
 
     # ---- on the way -------------------------------------------------------------------------------------
 
     def points(self) -> list[Point]:
-        """Where the first operation waits when nothing comes in between."""
+        """Where the first operation waits when nothing comes in between; the last one is when all is over."""
         self._begin(self.case.first, FIRST)
         found = [self._point()]
         while self._advance():
             found.append(self._point())
-        return found
+        return [*found, self._point()]
 
     def play(self, last: int) -> int:
         """Run it to the end; returns the point at which the second took place.
 
-        A second that is refused at once has changed nothing: it is tried again at the next point, up to `last`.
+        Up to the point `last`, a second that is refused at once is tried again at the next point, for it has changed
+        nothing. So is one that waits for a lock at once: since when it waits is of no account, so it is enough to
+        play the first and the last of such points (`waited`).
         """
         self._begin(self.case.first, FIRST)
         for _ in range(self.case.point):
@@ -178,23 +194,39 @@ class Play(Generic[S]):
         if self.case.fails:
             self._called[-1].fails = True
         point = self.case.point
-        while self.case.second is not None and self._refused(self.case.second) and point < last and self._advance():
-            point += 1
+        if self.case.second is not None:
+            while self._begin_second(self.case.second) and point < last:
+                self._withdraw(point)
+                self._advance()
+                point += 1
         self.scene.world.loop.first_goes = SECOND
         self.scene.world.loop.settle()
         return point
 
-    def _refused(self, second: Operation[S]) -> bool:
-        """Begin the second; whether it was refused at once, with a word that promises nothing."""
-        del self.outcomes[1:]
+    def _begin_second(self, second: Operation[S]) -> bool:
+        """Take its first step; whether that came to nothing."""
         loop = self.scene.world.loop
         outcome = self._begin(second, SECOND)
         if self.scene.world.loop is not loop:
             return False
-        loop.first_goes = SECOND
+        self._step(SECOND)
+        if outcome.ended:
+            return outcome.error is not None and not outcome.acknowledged
+        return lock_awaited(outcome.task) is not None
+
+    def _withdraw(self, point: int) -> None:
+        task = self.outcomes.pop().task
+        if not task.done():
+            self.waited.append((point, lock_awaited(task)))
+            task.cancel()
+        while not task.done():
+            self._step(SECOND)
+
+    def _step(self, actor: str) -> None:
+        loop = self.scene.world.loop
+        loop.first_goes = actor
         loop.step()
         loop.first_goes = ""
-        return outcome.error is not None and not outcome.acknowledged
 
     def _begin(self, operation: Operation[S], actor: str) -> Outcome[S]:
         world, before = self.scene.world, self.scene.world.loop
@@ -221,6 +253,7 @@ class Play(Generic[S]):
                 self._called = [call for call in world.calls.waiting if call not in calls]
                 return True
             if handle is None and ((first.ended and not first.operation.lasts) or not world.loop.pass_time(until)):
+                self.at, self._called = "its end", []
                 return False
 
     def _point(self) -> Point:
@@ -238,7 +271,7 @@ class Play(Generic[S]):
         others = {o.operation.name for o in self.outcomes if o is not outcome}
         if not outcome.ended:
             if not outcome.killed:
-                yield f"{outcome.operation} waits for ever at {where(outcome.task) if outcome.task else '?'}"
+                yield f"{outcome.operation} waits for ever at {where(outcome.task)}"
             return
         error = outcome.error
         if error is not None and not _expected(error, failed):
@@ -270,57 +303,51 @@ class Explored(Generic[S]):
         return "\n".join([f"{len(self.failures)} of {self.count} interleavings went wrong", *map(str, self.failures)])
 
 
-def explore(state: str, make: Callable[[], S], first: Operation[S], seconds: Iterable[Operation[S]]) -> Explored[S]:
-    """All interleavings of `first` with each of `seconds`, without errors and with one."""
+def explore(state: State[S], first: Operation[S], root: Path) -> Explored[S]:
+    """All interleavings of `first` with each second operation, without errors and with one."""
     explored: Explored[S] = Explored()
     with _no_garbage_collection():
-        points = _points(make, first)
+        points = _points(state, first, root)
         failing = [number for number, point in enumerate(points) if point.calls]
         for number in failing:
-            play(make, Case(state, first, None, number, fails=True), explored)
-        for second in seconds:
+            play(Case(state, first, None, number, fails=True), root, explored)
+        for second in state.seconds():
             heard = next((n for n, point in enumerate(points) if point.loaded or not second.asks), len(points))
             number = heard
             while number < len(points):
-                number = play(make, Case(state, first, second, number), explored, len(points) - 1) + 1
+                number = play(Case(state, first, second, number), root, explored, len(points) - 1) + 1
             for number in failing:
                 if number >= heard:
-                    play(make, Case(state, first, second, number, fails=True), explored)
+                    play(Case(state, first, second, number, fails=True), root, explored)
     return explored
 
 
-def _points(make: Callable[[], S], first: Operation[S]) -> list[Point]:
-    with _quiet_log():
-        scene = make()
-        try:
-            return Play(scene, Case("", first, None, 0)).points()
-        finally:
-            scene.close()
+def _points(state: State[S], first: Operation[S], root: Path) -> list[Point]:
+    with _quiet_log(), closing(state.make(root)) as scene:
+        return Play(scene, Case(state, first, None, 0)).points()
 
 
-def play(make: Callable[[], S], case: Case[S], explored: Explored[S], last: int = 0) -> int:
-    """Play one case, and those of the following points up to `last` at which the second is refused at once; notes
-    what is wrong. Returns the last point that was played."""
-    with _quiet_log() as errors:
-        scene = make()
+def play(case: Case[S], root: Path, explored: Explored[S], last: int = 0) -> int:
+    """Play one case, and those up to the point `last` that come to the same; notes what is wrong. Returns the last
+    point that was played."""
+    with _quiet_log() as errors, closing(case.state.make(root)) as scene:
         run = Play(scene, case)
         try:
-            point = case.point
-            try:
-                point = run.play(last)
-                wrong = run.wrong()
-            except NeverQuiet as error:
-                wrong = [str(error)]
-            if not scene.world.calls.failed:
-                wrong += errors
-            wrong += [f"asyncio: {e.get('message')} {e.get('exception', '')}" for e in scene.world.loop.errors]
-            explored.count += 1 + point - case.point
-            if wrong:
-                told = [str(outcome) for outcome in run.outcomes]
-                at = replace(case, point=point)
-                explored.failures.append(Failure(at, run.at, list(scene.world.calls.failed), told, wrong))
-        finally:
-            scene.close()
+            point = run.play(last)
+            wrong = run.wrong()
+        except NeverQuiet as error:
+            point, wrong = case.point, [str(error)]
+        failed, complaints = list(scene.world.calls.failed), scene.world.loop.errors
+        wrong += [*([] if failed else errors), *(f"asyncio: {c['message']} {c.get('exception')}" for c in complaints)]
+        if wrong:
+            told = [str(outcome) for outcome in run.outcomes]
+            explored.failures.append(Failure(replace(case, point=point), run.at, failed, told, wrong))
+        explored.count += 1 + point - case.point
+    for _, group in itertools.groupby(run.waited, key=lambda waited: waited[1]):
+        numbers = [number for number, _ in group]
+        for number in {numbers[0], numbers[-1]}:
+            play(replace(case, point=number), root, explored)
+            explored.count -= 1
     return point
 
 
