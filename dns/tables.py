@@ -123,7 +123,7 @@ class Network:
 
     def _endpoint(self, member: Member) -> Endpoint:
         names = [name for text in member.names if (name := _encodable(text))]
-        # the first name gives the PTR (fact 1.27); the first that DNS can carry, rather than SERVFAIL (1.45)
+        # the first name gives the PTR (fact 1.27); the first that DNS can carry, rather than SERVFAIL (fact 1.45)
         plain = (name for name in names if not name.startswith(b"\x01*"))
         pointers = (name[:-1] + self.wire_name for name in plain if self.wire_name)
         return Endpoint(

@@ -120,6 +120,7 @@ class _Daemon:
         containers = ContainerManager(
             Records(store, "containers", Container), images, attachments, launcher, events, data
         )
+        stack.push_async_callback(containers.close)
         foreign = ForeignSandboxes(networks, sandboxes)
         reconciler = Reconciler(resolver, names, networks, sandboxes)
         tasks = Tasks()

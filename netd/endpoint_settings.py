@@ -19,7 +19,7 @@ def hostname(record: Container) -> str:
 
 
 def dns_names(record: Container, settings: EndpointSettings) -> tuple[str, ...]:
-    """Name, aliases, short id and host name, each once; the first one is what PTR answers (facts 1.26, 1.27)."""
+    """Name, aliases, short id and host name, each once; the first one is what PTR answers (facts 1.26 and 1.27)."""
     names = (record.name, *(settings.aliases or ()), record.id[:12], record.config.hostname)
     return tuple(dict.fromkeys(n for n in names if n))
 

@@ -1,6 +1,6 @@
 """resolv.conf: what the host says, what the flags override, and what a container gets to read.
 
-Rules: resolv.conf(5) and Docker's, facts 1.54 to 1.71 of its behaviour.
+Rules: those of resolv.conf(5), and facts 1.54 to 1.71.
 """
 
 from __future__ import annotations

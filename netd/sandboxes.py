@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from dns.client import Ports
 from drivers import spec
 from drivers.kernel import Kernel
+from drivers.spec import DriverError
 from netd.errors import NotFound
 from netd.locks import Locks
 from netd.names import Names
@@ -255,7 +256,10 @@ class SandboxManager:
 
     async def sweep_namespaces(self) -> None:
         """Remove the pinned namespaces that no record vouches for: a crash between pinning and recording."""
-        await self._namespaces.sweep({sandbox.netns for sandbox in self.all()})
+        try:
+            await self._namespaces.sweep({sandbox.netns for sandbox in self.all()})
+        except (DriverError, OSError) as error:
+            log.error("namespaces that belong to no container are left until the next start: %s", error)
 
     def specs(self) -> list[spec.Sandbox]:
         """Every sandbox that has something in the kernel."""
@@ -282,7 +286,13 @@ class SandboxManager:
     async def restore_kernel(self) -> None:
         """One pass over everything: what is missing comes back, what is not ours to keep goes."""
         wanted = self.specs()
-        repairs = await self._kernel.reconcile(self._networks.specs(), wanted)
+        self._projected.clear()
+        try:
+            repairs = await self._kernel.reconcile(self._networks.specs(), wanted)
+        except DriverError as error:
+            log.error("the kernel does not look as it should, this is tried again: %s", error)
+            self._names.dirty.mark_kernel()
+            return
         if not repairs.failed:
             self._projected = {each.id: each for each in wanted}
 

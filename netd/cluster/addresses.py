@@ -151,7 +151,7 @@ class Addresses:
             del self.mine[key]
 
     async def take_name(self, network: GlobalNetwork, owner: str, name: str) -> None:
-        """Let no other endpoint of the network have this container's name; `Forbidden` if one has (fact 4.21)."""
+        """Let no other endpoint of the network have this container's name; `Forbidden` if one has (fact 4.22)."""
         incarnation = await self._hosts.member()
         held = self.mine.get((network.id, _named(name)))
         if held is not None and (held.owner, held.incarnation) == (owner, incarnation):
