@@ -191,8 +191,9 @@ class SandboxManager:
         added = [endpoint for endpoint in wider.endpoints if endpoint not in sandbox.endpoints]
         async with self._locks.of(sandbox.id):
             try:
+                self._must_be_there(sandbox)
                 await self._project(wider)
-                await self._put(wider)
+                await self._records.put(sandbox.id, wider)
             except BaseException:
                 await self._take_back(sandbox, added)
                 raise
@@ -213,7 +214,8 @@ class SandboxManager:
         """Take an endpoint from a running sandbox; returns the sandbox as it is then."""
         narrower = sandbox.without_endpoint(endpoint.id)
         async with self._locks.of(sandbox.id):
-            await self._put(narrower)  # from here on it is so, and all else follows, now or later
+            self._must_be_there(sandbox)
+            await self._records.put(sandbox.id, narrower)  # from here on it is so, and all else follows, now or later
             try:
                 with self._following(narrower) as teardown:
                     with teardown.step(f"names of {endpoint.network}"):
@@ -228,17 +230,17 @@ class SandboxManager:
     async def rename(self, sandbox: Sandbox, renamed: Sandbox) -> None:
         """The same sandbox under a new name: its records in the tables change at once."""
         async with self._locks.of(sandbox.id):
-            await self._put(renamed)
+            self._must_be_there(sandbox)
+            await self._records.put(sandbox.id, renamed)
             self._names.dirty.mark_sandbox(sandbox.id)  # the name in the query log can wait
             for endpoint in renamed.endpoints:
                 if endpoint.network_id in self._networks.live:  # a global one may just have gone
                     self._networks.join(Member(renamed.container_id, renamed.name, endpoint))
                 await self._names.join(endpoint)
 
-    async def _put(self, sandbox: Sandbox) -> None:
-        if sandbox.id in self._going:
+    def _must_be_there(self, sandbox: Sandbox) -> None:
+        if self.get(sandbox.id) is None:
             raise NotFound(f"sandbox {sandbox.id} has been removed")
-        await self._records.put(sandbox.id, sandbox)
 
     # ---- after a restart --------------------------------------------------------------------------------
 

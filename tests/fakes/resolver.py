@@ -9,7 +9,7 @@ from enum import Enum, auto
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from dns.client import KernelState, Ports, Record, ResolverAway, ResolverError, ResolverState, View
+from dns.client import Explanation, KernelState, Ports, Record, ResolverAway, ResolverError, ResolverState, View
 from tests.fakes.calls import Calls, stepped
 
 P = ParamSpec("P")
@@ -131,6 +131,10 @@ class FakeResolver:
     def delete_sandbox(self, sandbox: str) -> None:
         self.sandboxes.pop(sandbox, None)
         self._ports.pop(sandbox, None)
+
+    @asked
+    def explain(self, sandbox: str, name: str, type: str = "A") -> Explanation:
+        return Explanation(name, type, "none", ())
 
     def _table(self, network: str) -> dict[str, Record]:
         try:
