@@ -69,7 +69,8 @@ class Names:
 
     async def drop_static(self, network_id: str) -> None:
         """The network itself is gone, and its static records with it."""
-        await self._static.delete(network_id)
+        if self.static(network_id):
+            await self._static.delete(network_id)
 
     # ---- static records ---------------------------------------------------------------------------------
 
