@@ -117,7 +117,9 @@ class _Daemon:
             Records(store, "containers", Container), images, attachments, launcher, events, data
         )
         foreign = ForeignSandboxes(networks, sandboxes)
+        stack.push_async_callback(launcher.close)
         streams = ContainerStreams(containers, launcher, events)
+        stack.push_async_callback(streams.close)
         system = System(daemon_id, lambda: self.config, containers, images, launcher.runtime, names.state)
 
         overlays = await self._open_overlays(stack, store, daemon_id, networks, kernel, names)

@@ -15,7 +15,7 @@ import hashlib
 import os
 import shutil
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
@@ -188,7 +188,7 @@ class Launcher:
         until: float = 0,
         tail: int | None = None,
         timestamps: bool = False,
-    ) -> AsyncIterator[tuple[int, bytes]]:
+    ) -> AsyncGenerator[tuple[int, bytes]]:
         """Its output of now and before; with `follow` until it ends. `since`, `until`: seconds since the epoch,
         0 for no bound; `tail`: at most so many last lines."""
         query = LogQuery(stdout, stderr, since, until, tail, timestamps)
