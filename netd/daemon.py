@@ -131,12 +131,14 @@ class _Daemon:
         containers = ContainerManager(
             Records(store, "containers", Container), images, attachments, launcher, events, data
         )
+        stack.push_async_callback(launcher.close)
         stack.push_async_callback(containers.close)
         attached = AttachedSandboxes(networks, sandboxes, joining, namespaces)
         reconciler = Reconciler(resolver, names, networks, sandboxes)
         tasks = Tasks()
         stack.push_async_callback(tasks.close)
         streams = ContainerStreams(containers, launcher, events)
+        stack.push_async_callback(streams.close)
         system = System(daemon_id, lambda: self.config, containers, images, launcher.runtime, names.state)
 
         await images.load()
