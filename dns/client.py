@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from dns import control, handover
+from dns import control, handover, wire, zone
 from dns.control import Explanation, Frames, KernelState, LogEntry, Message, Port, Ports, Reply, Request, ResolverState
 from dns.views import Record, Route, Upstream, View, member, sandbox_view
 
@@ -31,11 +31,13 @@ __all__ = [
     "Ports",
     "Record",
     "Resolver",
+    "ResolverAway",
     "ResolverError",
     "ResolverState",
     "Route",
     "Upstream",
     "View",
+    "check_record",
 ]
 
 log = logging.getLogger(__name__)
@@ -49,6 +51,18 @@ _T = TypeVar("_T")
 
 class ResolverError(Exception):
     """The resolver cannot be reached, or refuses; the message is one sentence."""
+
+
+class ResolverAway(ResolverError):
+    """It did not answer: what was asked may be done or not, now or later, but before all that is asked after it."""
+
+
+def check_record(line: str) -> None:
+    """Raise `ResolverError` for what cannot be a static record."""
+    try:
+        zone.parse_record(line)
+    except (zone.ZoneError, wire.Malformed) as error:
+        raise ResolverError(str(error)) from None
 
 
 class Resolver:
@@ -79,8 +93,8 @@ class Resolver:
     async def connect(cls, socket_path: Path, *, start: bool = True, kernel: str = "") -> Resolver:
         """Connect to the process that serves `socket_path`; with `start`, start one if none does.
 
-        The process is detached: it has a session of its own and goes on when this one ends. Raises
-        `ResolverError` when it cannot be reached within 5 s.
+        The process is detached: it has a session of its own and goes on when this one ends. When it cannot be
+        reached within 5 s `lost` is set, and with `start` it is tried for on and on; without, `ResolverAway` is raised.
 
         `kernel` says whether questions are answered in the kernel: auto (if that is possible), on or off, or nothing
         to leave it as it is. With `on` the caller looks into `Resolver.kernel` whether they are.
@@ -89,13 +103,17 @@ class Resolver:
         sandboxes until `put_sandbox` or `delete_sandbox` names them: put the networks first.
         """
         resolver = cls(Path(socket_path), start=start, kernel=kernel)
-        sock = await resolver._open()
-        if start and (resolver._version != control.VERSION or kernel not in ("", resolver.kernel.mode)):
-            sock.close()
-            resolver._predecessor = await asyncio.to_thread(handover.retire, resolver._path)
-            sock = await resolver._open()
-        resolver._keeper = asyncio.create_task(resolver._keep(sock))
-        await resolver._connected.wait()
+        try:
+            sock = await resolver._find()
+        except ResolverAway as error:
+            if not start:
+                raise
+            log.error("%s; trying on", error)
+            resolver.lost.set()
+            resolver._keeper = asyncio.create_task(resolver._keep(None))
+        else:
+            resolver._keeper = asyncio.create_task(resolver._keep(sock))
+            await resolver._connected.wait()
         return resolver
 
     def on_lost(self, callback: Callable[[], object]) -> None:
@@ -126,12 +144,16 @@ class Resolver:
         records: Iterable[Record],
         options: Mapping[str, str] | None = None,
         subnets: Iterable[IPv4Network | IPv6Network | str] = (),
+        static: Iterable[str] = (),
     ) -> None:
-        """Replace a network's whole table in one step. Of `options` only `netd.dns.*` are looked at."""
+        """Replace a network's whole table in one step. Of `options` only `netd.dns.*` are looked at.
+
+        `static` are lines of a zone file: `www 60 IN A 10.1.2.3`.
+        """
         members = tuple(member(record) for record in records)
         own = {key: value for key, value in (options or {}).items() if key.startswith("netd.dns.")}
         pools = tuple(str(subnet) for subnet in subnets)
-        await self._call(control.PutNetwork(network, name, members, own, pools))
+        await self._call(control.PutNetwork(network, name, members, own, pools, tuple(static)))
 
     async def delete_network(self, network: str) -> None:
         await self._call(control.DeleteNetwork(network))
@@ -145,7 +167,7 @@ class Resolver:
         await self._call(control.Leave(network, endpoint))
 
     async def put_record(self, network: str, line: str) -> None:
-        """Add a static record: `www 60 IN A 10.1.2.3`. It is gone when the table is replaced."""
+        """Add a static record to those of the table: `www 60 IN A 10.1.2.3`."""
         await self._call(control.PutRecord(network, line))
 
     async def delete_record(self, network: str, name: str, type: str = "") -> None:
@@ -217,9 +239,9 @@ class Resolver:
                 await self._send(control.frame(Request(number, message)), list(descriptors))  # type: ignore[arg-type]
                 return await future
         except TimeoutError:
-            raise ResolverError(f"the resolver at {self._path} does not answer") from None
+            raise ResolverAway(f"the resolver at {self._path} does not answer") from None
         except OSError as error:
-            raise ResolverError(f"the resolver at {self._path} cannot be reached: {error}") from None
+            raise ResolverAway(f"the resolver at {self._path} cannot be reached: {error}") from None
         finally:
             self._waiting.pop(number, None)
 
@@ -229,9 +251,16 @@ class Resolver:
             sock = self._sock
             if sock is None:
                 raise ConnectionError("it has just gone")
-            if descriptors:
-                frame = await self._send_with(sock, frame, descriptors)
-            await loop.sock_sendall(sock, frame)
+            try:
+                if descriptors:
+                    frame = await self._send_with(sock, frame, descriptors)
+                await loop.sock_sendall(sock, frame)
+            except asyncio.CancelledError:
+                # nothing can follow what may be half a frame: `_keep` opens another connection
+                self._connected.clear()
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+                raise
 
     async def _send_with(self, sock: socket.socket, frame: bytes, descriptors: list[int]) -> bytes:
         """Send the start of a frame with descriptors; returns what is left to send."""
@@ -241,9 +270,12 @@ class Resolver:
             except BlockingIOError:
                 await asyncio.sleep(0.001)
 
-    async def _keep(self, sock: socket.socket) -> None:
+    async def _keep(self, sock: socket.socket | None) -> None:
         """Receive for as long as the process lives, then find or start another."""
         while True:
+            if sock is None:
+                sock = await self._find_patiently()
+                asyncio.get_running_loop().call_soon(self._tell)
             self._sock = sock
             self._connected.set()
             self.lost.clear()
@@ -251,9 +283,7 @@ class Resolver:
             self._disconnect()
             self.lost.set()
             log.warning("the resolver process is gone")
-            sock = await self._open_patiently()
-            self._sock = sock
-            asyncio.get_running_loop().call_soon(self._tell)
+            sock = None
 
     def _tell(self) -> None:
         for callback in self._callbacks:
@@ -294,17 +324,26 @@ class Resolver:
             self._sock = None
         for future in self._waiting.values():
             if not future.done():
-                future.set_exception(ResolverError("the resolver process ended before it answered"))
+                future.set_exception(ResolverAway("the resolver process ended before it answered"))
         for queue in self._streams.values():
             queue.put_nowait(None)
 
-    async def _open_patiently(self) -> socket.socket:
+    async def _find_patiently(self) -> socket.socket:
         while True:
             try:
-                return await self._open()
-            except ResolverError as error:
+                return await self._find()
+            except ResolverAway as error:
                 log.error("%s; trying again", error)
                 await asyncio.sleep(1)
+
+    async def _find(self) -> socket.socket:
+        """A connection to a process that is as it should be: one that is not is replaced, with `start`."""
+        sock = await self._open()
+        if self._start and (self._version != control.VERSION or self._kernel not in ("", self.kernel.mode)):
+            sock.close()
+            self._predecessor = await asyncio.to_thread(handover.retire, self._path)
+            sock = await self._open()
+        return sock
 
     async def _open(self) -> socket.socket:
         """A connected socket, from the process that runs or from a new one."""
@@ -314,14 +353,19 @@ class Resolver:
         while True:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
             try:
-                await loop.sock_connect(sock, str(self._path))
-                state = await _greet(sock)
+                async with asyncio.timeout_at(deadline):
+                    await loop.sock_connect(sock, str(self._path))
+                    state = await _greet(sock)
                 self._version, self.kernel = state.version, state.kernel
                 return sock
-            except OSError as error:
+            except OSError as error:  # `TimeoutError` among them
                 sock.close()
                 if not self._start or loop.time() > deadline:
-                    raise ResolverError(f"the resolver at {self._path} cannot be reached: {error}") from None
+                    reason = str(error) or "it does not answer"
+                    raise ResolverAway(f"the resolver at {self._path} cannot be reached: {reason}") from None
+            except BaseException:
+                sock.close()
+                raise
             if not started:
                 await asyncio.to_thread(self._spawn)
                 started = True

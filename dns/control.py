@@ -81,13 +81,14 @@ class SandboxView(Struct, frozen=True, omit_defaults=True):
 
 
 class PutNetwork(Message, frozen=True):
-    """Replace a network's whole table. Options are the network's own (`netd.dns.*`)."""
+    """Replace a network's whole table. Options are the network's own (`netd.dns.*`), records lines of a zone file."""
 
     network: str
     name: str
     members: tuple[Member, ...] = ()
     options: dict[str, str] = field(default_factory=dict)
     subnets: tuple[str, ...] = ()
+    records: tuple[str, ...] = ()
 
 
 class DeleteNetwork(Message, frozen=True):
@@ -117,7 +118,7 @@ class DeleteSandbox(Message, frozen=True):
 
 
 class PutRecord(Message, frozen=True):
-    """Add a static record, one line of a zone file: `www 60 IN A 10.1.2.3`. Lost when the table is replaced."""
+    """Add a static record, one line of a zone file: `www 60 IN A 10.1.2.3`; one that is there stays as it is."""
 
     network: str
     line: str

@@ -184,5 +184,5 @@ def _plan(route: Route, order: Sequence[Upstream]) -> list[tuple[Upstream, float
 
 
 def _usable(reply: bytes) -> bool:
-    """SERVFAIL and REFUSED let the next server try; all else is relayed, NXDOMAIN too (fact 1.50, current)."""
+    """SERVFAIL and REFUSED let the next server try; all else is relayed, NXDOMAIN too (fact 1.50)."""
     return reply[3] & 15 not in (wire.SERVFAIL, wire.REFUSED)

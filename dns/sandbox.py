@@ -81,7 +81,7 @@ class Sandbox:
         )
 
     def _allowed(self, server: Upstream) -> bool:
-        """Facts 1.55: never itself; and 1.56: nothing by way of the host for a sandbox without a way out."""
+        """Never itself, and nothing by way of the host for a sandbox without a way out (facts 1.55 and 1.56)."""
         if server.host:
             return not self.view.internal
         return server.address != OWN_ADDRESS

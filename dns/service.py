@@ -107,12 +107,19 @@ class Service:
     # ---- networks ---------------------------------------------------------------------------------------
 
     def put_network(self, message: control.PutNetwork) -> None:
-        """Replace a network's table; records added one by one since are gone."""
+        """Replace a network's table in one step, static records included."""
         network = Network(message.network, message.name, _options(message))
         for line in zone.lines(message.options.get("netd.dns.records", "")):
             network.add_static(*zone.parse_record(line))
+        for line in message.records:
+            try:
+                network.add_static(*zone.parse_record(line))
+            except (zone.ZoneError, wire.Malformed) as error:  # it was taken once: all other names are served
+                log.warning("network %s is served without one of its static records: %s", message.network[:12], error)
         for member in message.members:
             network.join(member)
+        if network.says_as_much_as(self.tables.networks.get(network.id)):
+            return  # ready answers stay ready
         self.tables.put(network)
         if self._kernel is not None:
             self._kernel.put_network(network)

@@ -6,6 +6,7 @@ they are. A join or a leave costs the endpoint's own names, however many endpoin
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address
@@ -103,8 +104,14 @@ class Network:
         return endpoint.all_names
 
     def add_static(self, name: bytes, kind: int, ttl: int | None, data: bytes) -> None:
-        """Add a static record; TTL None is the network's."""
-        self.static.setdefault(name, {}).setdefault(kind, []).append((ttl, data))
+        """Add a static record, if it is not there; TTL None is the network's."""
+        records = self.static.setdefault(name, {}).setdefault(kind, [])
+        if (ttl, data) not in records:
+            records.append((ttl, data))
+
+    def says_as_much_as(self, other: Network | None) -> bool:
+        """Whether every answer is the same as from the other table."""
+        return other is not None and dataclasses.replace(self, generation=other.generation) == other
 
     def remove_static(self, name: bytes, kind: int | None = None) -> None:
         """Remove a name's static records: all of them, or those of one type."""
@@ -116,7 +123,7 @@ class Network:
 
     def _endpoint(self, member: Member) -> Endpoint:
         names = [name for text in member.names if (name := _encodable(text))]
-        # the first name gives the PTR (fact 1.27); the first that DNS can carry, rather than SERVFAIL (1.45)
+        # the first name gives the PTR (fact 1.27); the first that DNS can carry, rather than SERVFAIL (fact 1.45)
         plain = (name for name in names if not name.startswith(b"\x01*"))
         pointers = (name[:-1] + self.wire_name for name in plain if self.wire_name)
         return Endpoint(

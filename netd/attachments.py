@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,34 +14,52 @@ from msgspec.structs import replace
 
 from netd import hostsfile, legacy_links
 from netd.container_request import extra_hosts
-from netd.endpoint_settings import check_connectable, configured, dns_names, hostname, static_addresses
-from netd.endpoints import IFACE_PREFIX, check_network_accepts, check_settings, make_endpoint
+from netd.endpoint_settings import (
+    check_connectable,
+    check_network_accepts,
+    check_settings,
+    configured,
+    dns_names,
+    hostname,
+    static_addresses,
+)
+from netd.endpoints import EndpointRequest
 from netd.errors import Conflict, Forbidden, InvalidParameter, NetdError, NotFound
 from netd.etcfiles import EtcFiles, resolv_conf_text
 from netd.events import EventBus
+from netd.joining import Joining
 from netd.model import (
     Container,
     EndpointSettings,
     NetworkConnect,
-    NetworkDisconnect,
 )
 from netd.names import Names
-from netd.networks import LiveNetwork, Member, NetworkManager
+from netd.network_live import LiveNetwork
+from netd.networks import NetworkManager
 from netd.publishing import Publisher
 from netd.sandbox import Endpoint, Published, Sandbox
 from netd.sandboxes import SandboxManager
+from netd.tasks import both
+
+log = logging.getLogger(__name__)
 
 _BINDING = "com.docker.network.bridge.host_binding_ipv4"
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a container's process needs to know of its network: names, namespace, files to mount."""
+class Plan:
+    """All that a start needs of the network, taken for it: give it back with `Attachments.undo`."""
 
+    record: Container
+    sandbox: Sandbox | None  # None: it joins another container's
     hostname: str
-    domainname: str
-    netns: str
+    netns: str  # empty: the host's
     files: Mapping[str, Path]
+    linked: tuple[str, ...] = ()  # lines of /etc/hosts
+
+    @property
+    def domainname(self) -> str:
+        return self.record.config.domainname
 
 
 class Attachments:
@@ -49,13 +69,15 @@ class Attachments:
         self,
         networks: NetworkManager,
         sandboxes: SandboxManager,
+        joining: Joining,
         names: Names,
         publisher: Publisher,
         events: EventBus,
         data_root: Path,
     ) -> None:
-        self.sandboxes = sandboxes
+        self._sandboxes = sandboxes
         self._networks = networks
+        self._joining = joining
         self._names = names
         self._publisher = publisher
         self._events = events
@@ -83,125 +105,91 @@ class Attachments:
         for name, settings in record.networks.items():
             self._networks.reserve_again(name, static_addresses(settings), record.id)
 
-    def forget(self, record: Container) -> None:
-        """A container is gone: its static addresses are free."""
-        self._networks.unreserve(record.id)
+    def forget(self, record: Container, network: LiveNetwork | None = None) -> None:
+        """Let go of a container's static addresses, on one network or, when it is gone, on all."""
+        self._networks.unreserve(record.id, network.record.id if network else None)
+
+    def sandbox(self, record: Container) -> Sandbox | None:
+        """The sandbox of a container's own that it runs in."""
+        return self._sandboxes.get(record.sandbox_id)
 
     # ---- start and end ----------------------------------------------------------------------------------
 
-    async def plan(self, record: Container, find: Callable[[str], Container]) -> tuple[Sandbox | None, Surroundings]:
-        """The sandbox a container is to start in, addresses and ports taken; None if it joins another's."""
+    async def plan(self, record: Container, find: Callable[[str], Container]) -> Plan:
+        """What a container is to start with, addresses and ports taken."""
         mode = record.host_config.network_mode
         if mode.startswith("container:"):
-            return None, self._joined(find(mode.removeprefix("container:")))
+            return self._joined(record, find(mode.removeprefix("container:")))
+        linked = legacy_links.host_lines(record, find, self.sandbox)
         sandbox_id = secrets.token_hex(32)
         host_mode = mode == "host"
         sandbox = Sandbox(
             id=sandbox_id,
             container_id=record.id,
             name=record.name,
-            netns="" if host_mode else self.sandboxes.netns_path(sandbox_id),
+            netns="" if host_mode else self._sandboxes.netns_path(sandbox_id),
             hostname=hostname(record),
             dns=tuple(record.host_config.dns or ()),
             dns_search=tuple(record.host_config.dns_search or ()),
             dns_options=tuple(record.host_config.dns_options or ()),
             dns_routes=tuple(record.host_config.dns_routes or ()),
         )
+        wanted = [
+            (await self._networks.find_anywhere(name), _request(record, settings))
+            for name, settings in self._in_order(record)
+        ]
+        bare, sandbox = sandbox, await self._joining.added(sandbox, wanted)
         try:
-            for name, settings in self._in_order(record):
-                live = await self._network(name)
-                sandbox = sandbox.with_endpoint(await self._endpoint(record, sandbox, live, settings))
-            sandbox = await self._with_way_out(sandbox)
             sandbox = replace(sandbox, published=self._publish(record, sandbox))
         except BaseException:
-            for endpoint in sandbox.endpoints:
-                self._networks.leave(endpoint)
+            self._joining.give_back(bare, sandbox)
             raise
-        return sandbox, self._surroundings(record, sandbox)
+        return Plan(record, sandbox, sandbox.hostname, sandbox.netns, self._files(record), tuple(linked))
 
     def _in_order(self, record: Container) -> list[tuple[str, EndpointSettings]]:
         """By gateway priority, then name: interface numbers follow (choice 8.9)."""
         return sorted(record.networks.items(), key=lambda item: (-item[1].gw_priority, item[0]))
-
-    async def _network(self, ref: str) -> LiveNetwork:
-        """A network, also one that another host made a moment ago."""
-        try:
-            return self._networks.find(ref)
-        except NotFound:
-            if self._networks.overlays is None:
-                raise
-            await self._networks.overlays.refresh()
-            return self._networks.find(ref)
-
-    async def _with_way_out(self, sandbox: Sandbox) -> Sandbox:
-        overlays = self._networks.overlays
-        return sandbox if overlays is None else await overlays.way_out.added(sandbox)
-
-    async def _without_needless_way_out(self, sandbox: Sandbox) -> Sandbox:
-        overlays = self._networks.overlays
-        needless = overlays.way_out.needless(sandbox) if overlays else None
-        return sandbox if needless is None else await self.sandboxes.detach(sandbox, needless)
-
-    async def _endpoint(
-        self, record: Container, sandbox: Sandbox, live: LiveNetwork, settings: EndpointSettings
-    ) -> Endpoint:
-        """An endpoint that counts at once: its network cannot be removed under it."""
-        check_network_accepts(live, settings)
-        ifname = sandbox.free_ifname(live.record.options.get(IFACE_PREFIX, "eth"))
-        names = dns_names(record, settings)
-        services = list({**(record.config.exposed_ports or {}), **(record.host_config.port_bindings or {})})
-        if live.record.scope == "global" and self._networks.overlays is not None:
-            endpoint = await self._networks.overlays.join(
-                live, settings, sandbox, ifname=ifname, names=names, services=services
-            )
-        else:
-            endpoint = make_endpoint(live, settings, ifname=ifname, names=names, owner=record.id, services=services)
-        self._networks.join(Member(record.id, record.name, endpoint))
-        return endpoint
 
     def _publish(self, record: Container, sandbox: Sandbox) -> tuple[Published, ...]:
         carrier = sandbox.gateway4 or sandbox.gateway6
         options = self._networks.live[carrier.network_id].record.options if carrier else {}
         return self._publisher.allocate(record, sandbox, options.get(_BINDING, ""))
 
-    def _surroundings(self, record: Container, sandbox: Sandbox) -> Surroundings:
-        return Surroundings(
-            hostname=sandbox.hostname,
-            domainname=record.config.domainname,
-            netns=sandbox.netns,
-            files=_files(self._root / record.id),
-        )
+    def _files(self, record: Container) -> dict[str, Path]:
+        return {f"/etc/{name}": self._root / record.id / name for name in ("hosts", "hostname", "resolv.conf")}
 
-    def _joined(self, target: Container) -> Surroundings:
+    def _joined(self, record: Container, target: Container) -> Plan:
         """Another container's namespace, host name and files (facts 3.6 and 3.7)."""
-        if not target.state.running:
+        if not target.state.alive:
             raise Conflict(
                 f"cannot join network namespace of a non running container: container {target.name} is "
                 f"{target.state.status}"
             )
-        sandbox = self.sandboxes.get(target.sandbox_id)
+        sandbox = self.sandbox(target)
         if sandbox is None:
             raise Conflict(f"cannot join the network of container {target.name}: it shares another container's network")
-        return self._surroundings(target, sandbox)
+        return Plan(record, None, sandbox.hostname, sandbox.netns, self._files(target))
 
-    async def prepare(self, record: Container, sandbox: Sandbox, find: Callable[[str], Container]) -> None:
+    async def prepare(self, plan: Plan) -> None:
         """The namespace and the files, before anything is started in them."""
-        etc = EtcFiles(self._root / record.id)
-        linked = legacy_links.host_lines(record, find, self._sandbox_of)
-        hosts = self._hosts(record, sandbox, linked)
+        sandbox = plan.sandbox
+        if sandbox is None:
+            return
+        etc = EtcFiles(self._root / plan.record.id)
+        hosts = self._hosts(plan.record, sandbox, plan.linked)
+        await self._names.host.look()
         text = resolv_conf_text(sandbox, self._names.settings(sandbox))
-        await asyncio.gather(self.sandboxes.pin(sandbox), asyncio.to_thread(etc.write, sandbox.hostname, hosts, text))
+        await both(self._sandboxes.pin(sandbox), asyncio.to_thread(etc.write, sandbox.hostname, hosts, text))
 
-    def _hosts(self, record: Container, sandbox: Sandbox, linked: list[str]) -> str:
+    def _hosts(self, record: Container, sandbox: Sandbox, linked: Sequence[str]) -> str:
         extra = [
             (n, self._host_gateway() if a == "host-gateway" else a)
             for n, a in extra_hosts(record.host_config.extra_hosts or ())
         ]
         if not sandbox.netns and not extra:
-            host = Path("/etc/hosts")
-            return host.read_text() if host.exists() else ""
+            return hostsfile.of_host()
         own = [line for endpoint in sandbox.endpoints for line in _own_lines(record, sandbox, endpoint)]
-        return hostsfile.render(extra, linked + own)
+        return hostsfile.render(extra, [*linked, *own])
 
     def _host_gateway(self) -> str:
         config = self._networks.by_name("bridge").record.ipam.config or []
@@ -212,112 +200,112 @@ class Attachments:
     def refresh_links(self, target: Container, others: Iterable[Container]) -> None:
         """Tell running containers with a legacy link to this one its new address."""
         for other in others:
-            if other.state.running:
-                legacy_links.refresh(other, EtcFiles(self._root / other.id).hosts, target, self._sandbox_of)
+            if other.state.alive:
+                with self._files_of(other) as etc:
+                    legacy_links.refresh(other, etc.hosts, target, self.sandbox)
 
-    def _sandbox_of(self, record: Container) -> Sandbox | None:
-        return self.sandboxes.get(record.sandbox_id)
+    @contextmanager
+    def _files_of(self, record: Container) -> Iterator[EtcFiles]:
+        """A running container's files, which are its own to break: what cannot be changed in them is no failure."""
+        try:
+            yield EtcFiles(self._root / record.id)
+        except (OSError, ValueError) as error:
+            log.warning("container %s: its files in /etc cannot be changed: %s", record.name, error)
 
-    async def bring_up(self, sandbox: Sandbox) -> None:
-        await self.sandboxes.bring_up(sandbox)
+    async def carry_out(self, plan: Plan) -> None:
+        """Links, published ports and names, in a namespace that is there."""
+        if plan.sandbox is not None:
+            await self._sandboxes.bring_up(plan.sandbox)
 
-    async def tear_down(self, sandbox: Sandbox) -> None:
-        await self.sandboxes.tear_down(sandbox)
-        self._publisher.release(sandbox.id)
+    async def undo(self, sandbox: Sandbox | None) -> None:
+        """Take down what `plan`, `prepare` and `carry_out` made, however far they came; errors go to the log."""
+        if sandbox is not None:
+            await self._sandboxes.tear_down(sandbox)
+            self._publisher.release(sandbox.id)
 
     async def sweep(self, in_use: set[str]) -> None:
         """After a restart: sandboxes that no running container holds go; the ports of the others are taken again."""
-        for sandbox in list(self.sandboxes.all()):
-            if sandbox.foreign:
+        for sandbox in list(self._sandboxes.all()):
+            if sandbox.attached:
                 continue
             if sandbox.id not in in_use:
-                await self.tear_down(sandbox)
+                await self.undo(sandbox)
             else:
                 self._publisher.claim(sandbox)
-        await self.sandboxes.sweep_namespaces()
+        await self._sandboxes.sweep_namespaces()
 
     # ---- changes while it runs --------------------------------------------------------------------------
 
-    async def connect(self, ref: str, body: NetworkConnect, record: Container) -> Container:
-        """Attach a container to one more network (facts 2.88 to 2.100); the container as it is then."""
-        live = self._networks.find(ref)
+    async def with_network(self, record: Container, ref: str, body: NetworkConnect) -> tuple[LiveNetwork, Container]:
+        """A container with one more network in its settings (facts 2.88 to 2.100), static addresses kept for it."""
+        live = await self._networks.find_anywhere(ref)
         settings = configured(body.endpoint_config or EndpointSettings())
         check_settings(settings)
         check_connectable(record, live)
         check_network_accepts(live, settings)
         name = live.record.name
-        sandbox = self.sandboxes.get(record.sandbox_id)
+        sandbox = self.sandbox(record)
         lost = sandbox is not None and sandbox.endpoint_on(live.record.id) is None  # if it is among its networks
         if name in record.networks and not lost:
             raise Forbidden(f"endpoint with name {record.name} already exists in network {name}")
-        if record.state.running and sandbox is not None:
-            try:
-                await self._connect_running(record, sandbox, live, settings)
-            except BaseException:
-                self._networks.unreserve(record.id, live.record.id)
-                raise
         await self._networks.reserve(name, static_addresses(settings), record.id)
-        return replace(record, networks={**record.networks, name: settings})
+        return live, replace(record, networks={**record.networks, name: settings})
 
-    async def _connect_running(
-        self, record: Container, sandbox: Sandbox, live: LiveNetwork, settings: EndpointSettings
-    ) -> None:
-        endpoint = await self._endpoint(record, sandbox, live, settings)
-        wider = await self._widened(record, sandbox, endpoint)
+    async def join(self, record: Container, live: LiveNetwork) -> None:
+        """Give a container, if it runs, its endpoint on a network that is among its settings."""
+        sandbox = self.sandbox(record)
+        if sandbox is None:
+            return
+        wider = await self._joining.added(sandbox, [(live, _request(record, record.networks[live.record.name]))])
+        endpoint = wider.endpoints[len(sandbox.endpoints)]
         try:
-            await self.sandboxes.attach(sandbox, wider)
+            # published ports that had no way in until now
+            wider = wider if sandbox.published else replace(wider, published=self._publish(record, wider))
+        except BaseException:
+            self._joining.give_back(sandbox, wider)
+            raise
+        try:
+            wider = await self._joining.widen(sandbox, wider)
         except BaseException:
             if not sandbox.published:
                 self._publisher.release(sandbox.id)
             raise
-        wider = await self._without_needless_way_out(wider)
-        etc = EtcFiles(self._root / record.id)
-        hostsfile.append(etc.hosts, _own_lines(record, wider, endpoint))
-        if wider.resolves != sandbox.resolves:
-            etc.rewrite_resolv_conf(resolv_conf_text(wider, self._names.settings(wider)))
+        with self._files_of(record) as etc:
+            hostsfile.append(etc.hosts, _own_lines(record, wider, endpoint))
+            if wider.resolves != sandbox.resolves:
+                etc.rewrite_resolv_conf(resolv_conf_text(wider, self._names.settings(wider)))
         self._event("connect", record, endpoint)
 
-    async def _widened(self, record: Container, sandbox: Sandbox, endpoint: Endpoint) -> Sandbox:
-        """The sandbox with an endpoint more, and with what follows from that."""
-        wider = sandbox.with_endpoint(endpoint)
-        try:
-            wider = await self._with_way_out(wider)
-            # published ports that had no way in until now
-            return wider if sandbox.published else replace(wider, published=self._publish(record, wider))
-        except BaseException:
-            for added in wider.endpoints[len(sandbox.endpoints) :]:
-                self._networks.leave(added)
-            raise
-
-    async def disconnect(self, ref: str, body: NetworkDisconnect, record: Container) -> Container:
-        """Detach a container from a network; with force the network may be one it only has in its settings."""
+    def without_network(self, record: Container, ref: str) -> tuple[LiveNetwork, Container]:
+        """A container without a network in its settings."""
         live = self._networks.find(ref)
         if live.record.driver == "host":
             raise InvalidParameter(
                 "cannot disconnect container from host network - container was created in host network mode"
             )
-        sandbox = self.sandboxes.get(record.sandbox_id)
+        sandbox = self.sandbox(record)
         endpoint = sandbox.endpoint_on(live.record.id) if sandbox else None
         if live.record.name not in record.networks and endpoint is None:
             the = "" if record.state.running else "the "
             raise NetdError(f"container {record.id} is not connected to {the}network {live.record.name}")
+        return live, replace(record, networks={n: s for n, s in record.networks.items() if n != live.record.name})
+
+    async def leave(self, record: Container, live: LiveNetwork) -> None:
+        """Take a container's endpoint on a network away, if it has one."""
+        sandbox = self.sandbox(record)
+        endpoint = sandbox.endpoint_on(live.record.id) if sandbox else None
         if sandbox is not None and endpoint is not None:
             await self._detach(record, sandbox, endpoint)
-        self._networks.unreserve(record.id, live.record.id)
-        return replace(record, networks={n: s for n, s in record.networks.items() if n != live.record.name})
 
     async def _detach(self, record: Container, sandbox: Sandbox, endpoint: Endpoint) -> None:
-        narrower = await self.sandboxes.detach(sandbox, endpoint)
-        narrower = await self._without_needless_way_out(narrower)
-        wider = await self._with_way_out(narrower)
-        if wider != narrower:
-            await self.sandboxes.attach(narrower, wider)
-        hostsfile.drop_addresses(EtcFiles(self._root / record.id).hosts, endpoint.addresses)
+        await self._joining.narrow(sandbox, endpoint)
+        with self._files_of(record) as etc:
+            hostsfile.drop_addresses(etc.hosts, endpoint.addresses)
         self._event("disconnect", record, endpoint)
 
     async def lose(self, record: Container, endpoint_id: str) -> None:
         """Take an endpoint away that is not the container's any more; the network stays among its settings."""
-        sandbox = self.sandboxes.get(record.sandbox_id)
+        sandbox = self.sandbox(record)
         endpoint = next((e for e in sandbox.endpoints if e.id == endpoint_id), None) if sandbox else None
         if sandbox is not None and endpoint is not None:
             await self._detach(record, sandbox, endpoint)
@@ -327,23 +315,28 @@ class Attachments:
 
         On global networks it may be another's; then nothing has changed.
         """
-        sandbox = self.sandboxes.get(record.sandbox_id)
+        sandbox = self.sandbox(record)
         if sandbox is None:
             return
-        endpoints = tuple(
-            replace(e, names=dns_names(record, record.networks.get(e.network, EndpointSettings()))) if e.names else e
-            for e in sandbox.endpoints
-        )
-        renamed = replace(sandbox, name=record.name, endpoints=endpoints)
-        if self._networks.overlays is not None:
-            await self._networks.overlays.rename(sandbox, renamed)
-        await self.sandboxes.rename(sandbox, renamed)
+        renamed = _renamed(sandbox, record)
+        await self._networks.rename(sandbox, renamed)
+        try:
+            await self._sandboxes.rename(sandbox, renamed)
+        except BaseException:
+            await self._networks.rename(renamed, sandbox)
+            raise
+
+    async def adopt(self, record: Container) -> None:
+        """Go on with a running container of an earlier daemon, which may have been killed between two steps of a
+        rename. Other hosts are told by whoever tells them of all endpoints."""
+        sandbox = self.sandbox(record)
+        if sandbox is not None and sandbox.name != record.name:
+            await self._sandboxes.rename(sandbox, _renamed(sandbox, record))
 
     # ---- telling ----------------------------------------------------------------------------------------
 
-    def announce(self, action: str, record: Container) -> None:
+    def announce(self, action: str, record: Container, sandbox: Sandbox | None) -> None:
         """The connect or disconnect events of a start or an end (fact 2.110)."""
-        sandbox = self.sandboxes.get(record.sandbox_id)
         for endpoint in sandbox.endpoints if sandbox else ():
             self._event(action, record, endpoint)
 
@@ -354,8 +347,17 @@ class Attachments:
         self._events.publish("network", action, endpoint.network_id, attributes)
 
 
-def _files(directory: Path) -> dict[str, Path]:
-    return {f"/etc/{name}": directory / name for name in ("hosts", "hostname", "resolv.conf")}
+def _request(record: Container, settings: EndpointSettings) -> EndpointRequest:
+    services = {**(record.config.exposed_ports or {}), **(record.host_config.port_bindings or {})}
+    return EndpointRequest(settings, names=dns_names(record, settings), services=tuple(services))
+
+
+def _renamed(sandbox: Sandbox, record: Container) -> Sandbox:
+    endpoints = tuple(
+        replace(e, names=dns_names(record, record.networks.get(e.network, EndpointSettings()))) if e.names else e
+        for e in sandbox.endpoints
+    )
+    return replace(sandbox, name=record.name, endpoints=endpoints)
 
 
 def _own_lines(record: Container, sandbox: Sandbox, endpoint: Endpoint) -> list[str]:

@@ -4,27 +4,62 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from typing import Any
+from typing import Any, Protocol
 
 from netd.cluster.channel import Path
 from netd.cluster.cluster import Cluster
 from netd.cluster.model import EndpointRecord, HostRecord
 from netd.errors import NotFound, Unavailable
+from netd.scope import refuse
 from netd.times import rfc3339
 
 Json = dict[str, Any]
 
 
-async def hosts(cluster: Cluster) -> list[Json]:
-    """GET /netd/hosts: one line each."""
-    endpoints = await _endpoints(cluster)
-    return [
-        {**_summary(cluster, host), "Endpoints": sum(e.host == host.name for e in endpoints)} for host in _all(cluster)
-    ]
+class HostsView(Protocol):
+    """What there is to be told of the cluster's hosts."""
+
+    async def hosts(self) -> list[Json]:
+        """GET /netd/hosts: one line each."""
+
+    async def host(self, name: str) -> Json:
+        """GET /netd/hosts/{name}: all that is known of one. Raises `NotFound`."""
+
+    def problems(self) -> dict[str, str]:
+        """By the names of all hosts: what is wrong, empty if nothing is."""
 
 
-async def host(cluster: Cluster, name: str) -> Json:
-    """GET /netd/hosts/{name}: all that is known of one. Raises `NotFound`."""
+class ClusterView:
+    """The `HostsView` of a daemon that has a cluster."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    async def hosts(self) -> list[Json]:
+        cluster, endpoints = self._cluster, await _endpoints(self._cluster)
+        return [{**_summary(cluster, h), "Endpoints": sum(e.host == h.name for e in endpoints)} for h in _all(cluster)]
+
+    async def host(self, name: str) -> Json:
+        return await _host(self._cluster, name)
+
+    def problems(self) -> dict[str, str]:
+        return {host.name: _problem(self._cluster, host) for host in _all(self._cluster)}
+
+
+class NoHosts:
+    """That of a daemon without one."""
+
+    async def hosts(self) -> list[Json]:
+        refuse()
+
+    async def host(self, name: str) -> Json:
+        refuse()
+
+    def problems(self) -> dict[str, str]:
+        return {}
+
+
+async def _host(cluster: Cluster, name: str) -> Json:
     found = next((host for host in _all(cluster) if host.name == name), None)
     if found is None:
         raise NotFound(f"no host of the cluster is called {name}: `netd hosts` lists them")
@@ -42,11 +77,6 @@ async def host(cluster: Cluster, name: str) -> Json:
         "ClockOffset": round(there.skew, 3) if there else None,
         "Networks": dict(sorted(networks.items())),
     }
-
-
-def problems(cluster: Cluster) -> dict[str, str]:
-    """By the names of all hosts: what is wrong, empty if nothing is."""
-    return {host.name: _problem(cluster, host) for host in _all(cluster)}
 
 
 def _all(cluster: Cluster) -> list[HostRecord]:

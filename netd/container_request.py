@@ -11,9 +11,19 @@ from ipaddress import ip_address
 from msgspec.structs import asdict, replace
 
 from netd import resolvconf
-from netd.endpoints import check_settings, parse_links
-from netd.errors import InvalidParameter
-from netd.model import ContainerConfig, ContainerCreate, EndpointSettings, HostConfig, Image, ImageConfig
+from netd.endpoint_settings import check_settings, parse_links
+from netd.errors import InvalidParameter, NotImplementedHere
+from netd.model import (
+    Container,
+    ContainerConfig,
+    ContainerCreate,
+    ContainerUpdate,
+    EndpointSettings,
+    HostConfig,
+    Image,
+    ImageConfig,
+    RestartPolicy,
+)
 from netd.ports import parse_bindings, parse_port
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
@@ -120,6 +130,37 @@ def _check_mode(config: ContainerConfig, host: HostConfig) -> None:
         raise InvalidParameter(conflict + "port exposing and the container type network mode")
 
 
+def updated(record: Container, body: ContainerUpdate) -> Container:
+    """A container with other limits or another restart policy; what netd does not limit it does not change either."""
+    host, policy = record.host_config, body.restart_policy
+    for name, key in zip(body.__struct_fields__, body.__struct_encode_fields__, strict=True):
+        if name not in host.__struct_fields__ and getattr(body, name):
+            raise NotImplementedHere(f"netd does not limit containers by {key}, nor can it be changed")
+    if policy.name:
+        check_policy(policy)
+        if host.auto_remove and policy.name != "no":
+            raise InvalidParameter("Restart policy cannot be updated because AutoRemove is enabled for the container")
+    changed = replace(
+        host,
+        memory=body.memory or host.memory,
+        nano_cpus=body.nano_cpus or host.nano_cpus,
+        pids_limit=body.pids_limit or host.pids_limit,
+        restart_policy=policy if policy.name else host.restart_policy,
+    )
+    return replace(record, host_config=changed)
+
+
+def check_policy(policy: RestartPolicy) -> None:
+    """`InvalidParameter` for a restart policy that Docker does not have."""
+    if policy.name not in ("", "no", "always", "unless-stopped", "on-failure"):
+        known = "use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
+        raise InvalidParameter(f"invalid restart policy: unknown policy '{policy.name}'; {known}")
+    if policy.name != "on-failure" and policy.maximum_retry_count:
+        raise InvalidParameter("invalid restart policy: maximum retry count can only be used with 'on-failure'")
+    if policy.maximum_retry_count < 0:
+        raise InvalidParameter("invalid restart policy: maximum retry count cannot be negative")
+
+
 def _check_host_config(config: ContainerConfig, host: HostConfig) -> None:
     for port in config.exposed_ports or ():
         parse_port(port)
@@ -127,8 +168,7 @@ def _check_host_config(config: ContainerConfig, host: HostConfig) -> None:
     extra_hosts(host.extra_hosts or ())
     parse_links(host.links or ())
     check_servers(host.dns or (), host.dns_routes or ())
-    if host.restart_policy.name not in ("", "no", "always", "unless-stopped", "on-failure"):
-        raise InvalidParameter(f"invalid restart policy: unknown policy '{host.restart_policy.name}'")
+    check_policy(host.restart_policy)
     if host.auto_remove and host.restart_policy.name not in ("", "no"):
         raise InvalidParameter("can't create 'AutoRemove' container with restart policy")
 

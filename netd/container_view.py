@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
 from netd import legacy_links
+from netd.container_live import LiveContainer
 from netd.errors import InvalidParameter, NotFound
 from netd.filters import Filters
 from netd.lookup import by_reference
@@ -18,9 +19,6 @@ from netd.model import Container, EndpointSettings
 from netd.publishing import ports_view
 from netd.sandbox import Endpoint, Sandbox
 from netd.times import unix_seconds
-
-if TYPE_CHECKING:
-    from netd.life import LiveContainer
 
 _STATUSES = ("created", "restarting", "running", "removing", "paused", "exited", "dead")
 
@@ -82,6 +80,8 @@ def status_text(record: Container) -> str:
     """The STATUS column of `ps`: `Up 3 minutes`, `Exited (0) 2 hours ago`."""
     state = record.state
     now = time.time()
+    if state.restarting:
+        return f"Restarting ({state.exit_code}) {human_duration(now - unix_seconds(state.finished_at))} ago"
     if state.running:
         text = f"Up {human_duration(now - unix_seconds(state.started_at))}"
         return f"{text} (Paused)" if state.paused else text

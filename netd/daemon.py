@@ -17,7 +17,7 @@ from pathlib import Path
 
 import uvloop
 
-from dns.client import KernelState, Resolver, ResolverState
+from dns.client import Resolver
 from drivers.kernel import Kernel
 from drivers.spec import DriverError
 from kvstore.contract import Store, StoreError
@@ -27,32 +27,43 @@ from netd import logsetup, sdnotify
 from netd.api.app import Services, make_app
 from netd.api.listen import Listeners, tls_context
 from netd.api.metrics import serving
+from netd.attached import AttachedSandboxes
 from netd.attachments import Attachments
 from netd.cluster.cluster import Cluster
 from netd.cluster.options import parse_advertise
+from netd.cluster_view import ClusterView, HostsView, NoHosts
 from netd.config import Config
 from netd.container_streams import ContainerStreams
 from netd.containers import ContainerManager
-from netd.errors import InvalidParameter, NetdError
+from netd.errors import InvalidParameter, NetdError, NotFound
 from netd.events import EventBus
-from netd.foreign import ForeignSandboxes
+from netd.gateway import Gateway
 from netd.images import ImageStore
 from netd.ipam.pools import PoolAllocator
+from netd.joining import Joining
 from netd.launcher import Launcher
+from netd.local_scope import LocalScope
 from netd.metrics import Metrics
 from netd.model import Container, Network, StaticRecord
 from netd.names import Names
 from netd.namespaces import Namespaces
 from netd.naming import Naming
+from netd.network_live import LiveNetworks
 from netd.networks import NetworkManager
 from netd.overlay import Overlays
+from netd.projection import Projection
 from netd.publishing import Publisher
+from netd.reconciler import Reconciler
 from netd.records import Records
 from netd.sandbox import Sandbox
 from netd.sandboxes import SandboxManager
+from netd.scope import NoCluster, Scope, Scopes
 from netd.system import System
+from netd.tasks import Tasks
 
 log = logging.getLogger(__name__)
+
+_NAMES_SECONDS = 5.0  # that a start waits until the resolver knows all names
 
 
 def main(argv: Sequence[str]) -> int:
@@ -101,50 +112,58 @@ class _Daemon:
         stack.push_async_callback(kernel.close)
         resolver = await Resolver.connect(run / "dns.sock", kernel=config.dns_kernel)
         stack.push_async_callback(resolver.close)
-        _check_kernel(resolver.kernel)
+        _check_kernel(resolver)
 
         events = EventBus()
         names = Names(resolver, Records(store, "dns", tuple[StaticRecord, ...]), lambda: self.config)
         pools = PoolAllocator([(p.base, p.size) for p in config.default_address_pools] or None)
-        networks = NetworkManager(Records(store, "networks", Network), pools, kernel, names, events)
+        table = LiveNetworks()
+        projection = Projection(table, kernel, names)
+        local = LocalScope(table, Records(store, "networks", Network), pools, kernel, names, config)
+        everywhere, hosts = await self._open_cluster(stack, store, daemon_id, table, projection, kernel)
+        networks = NetworkManager(table, Scopes(local, everywhere), events)
         sandboxes = SandboxManager(
             Records(store, "sandboxes", Sandbox), networks, kernel, names, Namespaces(run / "netns")
         )
-        attachments = Attachments(networks, sandboxes, names, Publisher(), events, data)
+        joining = Joining(networks, sandboxes, Gateway(networks))
+        attachments = Attachments(networks, sandboxes, joining, names, Publisher(), events, data)
         images = ImageStore(data, store)
         launcher = Launcher(data, run, config.default_runtime or None)
+        stack.push_async_callback(launcher.close)
         containers = ContainerManager(
             Records(store, "containers", Container), images, attachments, launcher, events, data
         )
-        foreign = ForeignSandboxes(networks, sandboxes)
-        stack.push_async_callback(launcher.close)
+        stack.push_async_callback(containers.close)
+        attached = AttachedSandboxes(networks, sandboxes, joining)
+        reconciler = Reconciler(resolver, names, networks, sandboxes)
+        tasks = Tasks()
+        stack.push_async_callback(tasks.close)
         streams = ContainerStreams(containers, launcher, events)
         stack.push_async_callback(streams.close)
         system = System(daemon_id, lambda: self.config, containers, images, launcher.runtime, names.state)
 
-        overlays = await self._open_overlays(stack, store, daemon_id, networks, kernel, names)
         await images.load()
         await names.load()
-        await networks.load(config)
-        if overlays is not None:
-            overlays.load()
+        await networks.load()
         await sandboxes.load()
         await containers.load()
-        await foreign.let_go_of_the_lost()
+        await attached.let_go_of_the_lost()
         # the resolver's sockets first: a redirect to them must not be taken down and put up again
-        state = await _adopt_resolver(resolver, sandboxes)
+        await reconciler.adopt()
         await sandboxes.restore_kernel()
-        if overlays is not None:
-            overlays.on_lost = partial(_lose_endpoint, containers, foreign)
-            await overlays.start(sandboxes.all())
-        await sandboxes.restore_names(state.known, state.networks)
-        resolver.on_lost(lambda: asyncio.ensure_future(_restore_names(resolver, sandboxes)))
+        await networks.start(sandboxes.all())
+        tasks.keep_running(partial(_lose_endpoints, projection, containers, attached, tasks), "losing endpoints")
+        tasks.keep_running(reconciler.run, "reconciling names and sandboxes")
+        if not await reconciler.settled(_NAMES_SECONDS):
+            log.warning("not all names are told to the resolver yet, which goes on")
         await kernel.watch()
-        for follower in (sandboxes.follow_host_resolvers(), foreign.watch()):
-            stack.callback(asyncio.create_task(follower).cancel)
-        naming = Naming(networks, containers, foreign, names)
-        metrics = Metrics(system, networks, names, kernel)
-        app = make_app(Services(networks, containers, images, events, system, streams, foreign, naming, metrics))
+        tasks.keep_running(sandboxes.follow_host_resolvers, "following the host's resolv.conf")
+        tasks.keep_running(attached.watch, "watching attached namespaces")
+        naming = Naming(networks.find, partial(_find_sandbox, containers, attached), names)
+        metrics = Metrics(system, networks, names, kernel, hosts)
+        app = make_app(
+            Services(networks, containers, images, events, system, streams, attached, naming, metrics, hosts)
+        )
         await stack.enter_async_context(serving(config.metrics_addr, metrics))
         listeners = Listeners(app, config)
         await listeners.start()
@@ -152,31 +171,33 @@ class _Daemon:
         containers.begin()
         self._handle_signals()
 
-    async def _open_overlays(
+    async def _open_cluster(
         self,
         stack: contextlib.AsyncExitStack,
         store: Store,
         daemon_id: str,
-        networks: NetworkManager,
+        table: LiveNetworks,
+        projection: Projection,
         kernel: Kernel,
-        names: Names,
-    ) -> Overlays | None:
+    ) -> tuple[Scope, HostsView]:
         """Global networks, where the configuration names a cluster's store."""
         config = self.config
         if not config.cluster_store:
-            return None
+            return NoCluster(), NoHosts()
         advertise = parse_advertise(config.cluster_advertise).address() if config.cluster_advertise else ""
         cluster = await Cluster.open(
             config.cluster_store,
             dict(config.cluster_store_opts),
             advertise,
             store,
+            projection,
             host=socket.gethostname(),
             host_id=daemon_id,
         )
         stack.push_async_callback(cluster.close)
-        networks.overlays = Overlays(cluster, networks, kernel, names)
-        return networks.overlays
+        overlays = Overlays(table, cluster, projection, kernel)
+        stack.push_async_callback(overlays.close)
+        return overlays, ClusterView(cluster)
 
     def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -199,15 +220,12 @@ class _Daemon:
         sdnotify.notify("READY=1")
 
 
-async def _adopt_resolver(resolver: Resolver, sandboxes: SandboxManager) -> ResolverState:
-    state = await resolver.state()
-    sandboxes.adopt_resolver(state.sandboxes)
-    return state
-
-
-def _check_kernel(found: KernelState) -> None:
+def _check_kernel(resolver: Resolver) -> None:
     """Say who answers names; raises `NetdError` if it is to be the kernel and cannot be."""
-    if found.program:
+    found = resolver.kernel
+    if resolver.lost.is_set():
+        log.warning("netd-dns does not answer yet")
+    elif found.program:
         log.info("names are answered in the kernel")
     elif found.mode == "on":
         raise NetdError(f"names cannot be answered in the kernel: {found.reason} (see --dns-kernel)")
@@ -215,17 +233,26 @@ def _check_kernel(found: KernelState) -> None:
         log.info("names are answered by netd-dns, not in the kernel: %s", found.reason or "--dns-kernel=off")
 
 
-async def _restore_names(resolver: Resolver, sandboxes: SandboxManager) -> None:
-    """A new resolver process knows nothing: give it sockets and tables."""
-    state = await _adopt_resolver(resolver, sandboxes)
-    await sandboxes.restore_names(state.known, state.networks)
+def _find_sandbox(containers: ContainerManager, attached: AttachedSandboxes, ref: str) -> Sandbox:
+    """That of a container or of an attached namespace, named as in every other command."""
+    try:
+        return containers.sandbox(ref)
+    except NotFound:
+        found = attached.find(ref)
+        if found is None:
+            raise NotFound(f"no container or attached namespace is called {ref}") from None
+        return found
 
 
-async def _lose_endpoint(
-    containers: ContainerManager, foreign: ForeignSandboxes, container_id: str, endpoint_id: str
+async def _lose_endpoints(
+    projection: Projection, containers: ContainerManager, attached: AttachedSandboxes, tasks: Tasks
 ) -> None:
-    await containers.lose_endpoint(container_id, endpoint_id)
-    await foreign.lose_endpoint(container_id, endpoint_id)
+    """Take from containers and attached namespaces the endpoints that the cluster has given to somebody else."""
+    while True:
+        endpoint = await projection.lost.get()
+        # each by itself: whoever starts or stops the container now holds its lock, and may wait for the cluster
+        for holders in (containers, attached):
+            tasks.start(holders.lose_endpoint(endpoint.container_id, endpoint.id), f"lose endpoint of {endpoint.name}")
 
 
 def _identity(path: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from netd import hostsfile, resolvconf
+from netd import hostsfile, resolvconf, textfiles
 from netd.sandbox import Sandbox
 
 
@@ -28,7 +28,11 @@ class EtcFiles:
 
     def rewrite_resolv_conf(self, text: str) -> None:
         """Replace it, unless a user edited it inside the container (fact 1.71)."""
-        if not self._hash.exists() or self._hash.read_text() != _digest(self.resolv_conf.read_text()):
+        try:
+            written, found = textfiles.read(self._hash), textfiles.read(self.resolv_conf)
+        except OSError:  # nobody has written one, or what is there now is no resolv.conf
+            return
+        if written != _digest(found):
             return
         hostsfile.write(self.resolv_conf, text)
         self._hash.write_text(_digest(text))

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+
+from netd import textfiles
+
+log = logging.getLogger(__name__)
+
+_HOST_FILE = Path("/etc/hosts")
+_AS_IT_IS = "surrogateescape"  # what a container wrote into its own file, in whatever encoding
 
 _LOOPBACK4 = ("127.0.0.1\tlocalhost",)
 _LOOPBACK6 = (
@@ -27,9 +35,20 @@ def own_line(address: str, hostname: str, domainname: str = "") -> str:
     return f"{address}\t{full}" if short == full else f"{address}\t{full} {short}"
 
 
+def of_host() -> str:
+    """The host's own file, for containers in its network; nothing if it is absent or cannot be read."""
+    try:
+        return textfiles.read(_HOST_FILE)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        log.warning("%s cannot be read, a container in the host's network gets an empty one: %s", _HOST_FILE, error)
+        return ""
+
+
 def write(path: Path, text: str) -> None:
     """Replace the content and keep the inode: the file is bind-mounted into a container."""
-    with path.open("r+" if path.exists() else "w") as file:
+    with path.open("r+" if path.exists() else "w", errors=_AS_IT_IS) as file:
         file.truncate()
         file.write(text)
 
@@ -44,18 +63,26 @@ def append(path: Path, lines: Sequence[str]) -> None:
 def drop_addresses(path: Path, addresses: Iterable[str]) -> None:
     """Remove the lines of these addresses and nothing else."""
     gone = set(addresses)
-    kept = [line for line in path.read_text().splitlines() if line.partition("\t")[0] not in gone]
-    write(path, "\n".join([*kept, ""]))
+    _edit(path, lambda line: None if line.partition("\t")[0] in gone else line)
 
 
 def readdress(path: Path, line: str) -> None:
     """Give the line that has the same names this one's address; a line that is not there stays away."""
     names = line.partition("\t")[2]
-    lines = [line if old.partition("\t")[2] == names else old for old in path.read_text().splitlines()]
-    write(path, "\n".join([*lines, ""]))
+    _edit(path, lambda old: line if old.partition("\t")[2] == names else old)
 
 
 def drop_name(path: Path, name: str) -> None:
     """Remove the line whose first name is this one."""
-    kept = [line for line in path.read_text().splitlines() if line.partition("\t")[2].split(" ")[0] != name]
+    _edit(path, lambda line: None if line.partition("\t")[2].split(" ")[0] == name else line)
+
+
+def _edit(path: Path, change: Callable[[str], str | None]) -> None:
+    """Replace each line, or drop it. What a container made of its file is kept as it is if it is no text file."""
+    try:
+        lines = textfiles.read(path, errors=_AS_IT_IS).removesuffix("\n").split("\n")
+    except OSError as error:
+        log.warning("a container's hosts file is left as it is: %s", error)
+        return
+    kept = [new for line in lines if (new := change(line)) is not None]
     write(path, "\n".join([*kept, ""]))

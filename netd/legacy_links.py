@@ -9,7 +9,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from netd import hostsfile
-from netd.endpoints import parse_links
+from netd.endpoint_settings import parse_links
 from netd.errors import Conflict, InvalidParameter, NotFound
 from netd.model import Container
 from netd.sandbox import Sandbox
@@ -46,6 +46,11 @@ def refresh(record: Container, hosts: Path, target: Container, sandbox_of: Sandb
                 hostsfile.readdress(hosts, _line(record, alias, target, sandbox_of))
 
 
+def targets(record: Container) -> list[str]:
+    """What the container links to, as the user named it."""
+    return list(_links(record).values())
+
+
 def without(record: Container, alias: str) -> Container:
     """The container without one of its links; `NotFound` if it has none of this alias."""
     links = record.host_config.links or []
@@ -64,7 +69,7 @@ def _links(record: Container) -> dict[str, str]:
 
 def _line(record: Container, alias: str, target: Container, sandbox_of: SandboxOf) -> str:
     sandbox = sandbox_of(target)
-    if not target.state.running or sandbox is None:
+    if not target.state.alive or sandbox is None:
         raise Conflict(f"Cannot link to a non running container: /{target.name} AS /{record.name}/{alias}")
     endpoint = next((e for e in sandbox.endpoints if e.network == "bridge"), None)
     if endpoint is None:

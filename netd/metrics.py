@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from dns.client import ResolverState
     from drivers.kernel import Kernel
+    from netd.cluster_view import HostsView
     from netd.names import Names
     from netd.networks import NetworkManager
     from netd.system import System
@@ -23,11 +24,14 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 class Metrics:
     """The counts of one daemon, taken when they are asked for."""
 
-    def __init__(self, system: System, networks: NetworkManager, names: Names, kernel: Kernel) -> None:
+    def __init__(
+        self, system: System, networks: NetworkManager, names: Names, kernel: Kernel, hosts: HostsView
+    ) -> None:
         self._system = system
         self._networks = networks
         self._names = names
         self._kernel = kernel
+        self._hosts = hosts
 
     async def text(self) -> bytes:
         """All of them in Prometheus' text format."""
@@ -63,9 +67,9 @@ class Metrics:
         yield questions
         told = "Objects in the kernel that somebody else changed and that were put right."
         yield CounterMetricFamily("netd_repairs", told, self._kernel.repairs)
-        if self._networks.overlays is not None:
+        if problems := self._hosts.problems():
             hosts = GaugeMetricFamily("netd_cluster_hosts", "Hosts of the cluster by state.", labels=["state"])
-            states = Counter("problem" if told else "ok" for told in self._networks.overlays.problems().values())
+            states = Counter("problem" if problem else "ok" for problem in problems.values())
             for state in ("ok", "problem"):
                 hosts.add_metric([state], states[state])
             yield hosts

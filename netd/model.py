@@ -221,10 +221,43 @@ class ContainerCreate(ContainerConfig, frozen=True):
     networking_config: NetworkingConfig | None = None
 
 
+class ContainerUpdate(Docker, frozen=True):
+    """Body of POST /containers/{id}/update; what is None, zero or empty stays as it is. The `Any` are refused."""
+
+    memory: int = 0
+    nano_cpus: int = 0
+    pids_limit: int | None = None
+    restart_policy: RestartPolicy = field(default_factory=lambda: RestartPolicy(name=""))
+    blkio_device_read_bps: Any = None
+    blkio_device_read_iops: Any = field(default=None, name="BlkioDeviceReadIOps")
+    blkio_device_write_bps: Any = None
+    blkio_device_write_iops: Any = field(default=None, name="BlkioDeviceWriteIOps")
+    blkio_weight: Any = None
+    blkio_weight_device: Any = None
+    cgroup_parent: Any = None
+    cpu_period: Any = None
+    cpu_quota: Any = None
+    cpu_realtime_period: Any = None
+    cpu_realtime_runtime: Any = None
+    cpu_shares: Any = None
+    cpuset_cpus: Any = None
+    cpuset_mems: Any = None
+    device_cgroup_rules: Any = None
+    device_requests: Any = None
+    devices: Any = None
+    kernel_memory: Any = None
+    kernel_memory_tcp: Any = field(default=None, name="KernelMemoryTCP")
+    memory_reservation: Any = None
+    memory_swap: Any = None
+    memory_swappiness: Any = None
+    oom_kill_disable: Any = None
+    ulimits: Any = None
+
+
 class State(Docker, frozen=True):
     """What a container does now, and what became of it."""
 
-    status: str = "created"  # created | running | paused | exited | removing | dead
+    status: str = "created"  # created | running | paused | restarting | exited
     running: bool = False
     paused: bool = False
     restarting: bool = False
@@ -235,6 +268,11 @@ class State(Docker, frozen=True):
     error: str = ""
     started_at: str = "0001-01-01T00:00:00Z"
     finished_at: str = "0001-01-01T00:00:00Z"
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is a process: a container that waits for its restart is called running too, as in Docker."""
+        return self.running and not self.restarting
 
 
 class Container(Docker, frozen=True):
@@ -249,7 +287,8 @@ class Container(Docker, frozen=True):
     state: State = field(default_factory=State)
     networks: dict[str, EndpointSettings] = field(default_factory=dict)
     sandbox_id: str = ""
-    restart_count: int = 0
+    restart_count: int = 0  # by policy, since the last start by hand
+    stopped_by_user: bool = False  # since then; kept over a restart of the daemon
 
 
 class StaticRecord(Docker, frozen=True):

@@ -1,6 +1,7 @@
 """What the resolver is told: a record for each endpoint, a view for each sandbox.
 
-The resolver being away never fails an operation: names are told again when it is back (`restore`).
+The resolver being away never fails an operation, nor does it hold one up for long: what it did not take is marked as
+dirty, and told again until it has it (`reconciler.py`). So whoever tells it has changed what is told of before.
 """
 
 from __future__ import annotations
@@ -8,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from functools import partial
 from ipaddress import ip_address
+from typing import TypeVar
 
 from dns.client import (
     Explanation,
@@ -19,134 +21,138 @@ from dns.client import (
     Ports,
     Record,
     Resolver,
+    ResolverAway,
     ResolverError,
     ResolverState,
     Route,
     Upstream,
     View,
+    check_record,
 )
+from kvstore.contract import StoreError
 from netd import resolvconf
 from netd.config import Config
-from netd.errors import InvalidParameter, NotFound, Unavailable
+from netd.dirty import Dirty
+from netd.errors import InvalidParameter, Unavailable
+from netd.hostresolv import HostResolvConf
 from netd.model import Network, StaticRecord
 from netd.namespaces import Sockets
 from netd.records import Records
 from netd.sandbox import Endpoint, Sandbox
+from netd.staticrecords import StaticRecords
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
+PATIENCE = 2.0  # seconds an operation waits for the resolver, once; from then on it is away until it is found again
 _RETRY_SECONDS = 0.2  # until a resolver process that has gone has a successor
 
 
 class Names:
-    """The resolver as the managers see it."""
+    """The resolver as the managers see it. `away` while it does not answer: then nothing is told, only marked."""
 
     def __init__(
-        self, resolver: Resolver, static: Records[tuple[StaticRecord, ...]], config: Callable[[], Config]
+        self,
+        resolver: Resolver,
+        static: Records[tuple[StaticRecord, ...]],
+        config: Callable[[], Config],
+        host: HostResolvConf | None = None,
     ) -> None:
+        self.dirty = Dirty()
+        self.host = host or HostResolvConf()
+        self.away = False
         self._resolver = resolver
-        self._static = static
+        self._static = StaticRecords(static)
+        self._dropped: set[str] = set()  # networks whose static records the store still has
         self._config = config
 
     async def load(self) -> None:
         """Read the static records."""
         await self._static.load()
 
+    # ---- networks ---------------------------------------------------------------------------------------
+
     async def put_network(self, network: Network, endpoints: Iterable[Endpoint] = ()) -> None:
         """Tell a network's whole table: its endpoints and its static records."""
         subnets = [item.subnet for item in network.ipam.config or ()]
-        with _resolver_may_be_away():
-            await self._resolver.put_network(
-                network.id, network.name, [record(e) for e in endpoints], network.options, subnets
-            )
-            for given in self.static(network.id):
-                await self._resolver.put_record(network.id, given.line)
+        records = [record(e) for e in endpoints]
+        static = [given.line for given in self.static(network.id)]
+        put = partial(
+            self._resolver.put_network, network.id, network.name, records, network.options, subnets, static=static
+        )
+        await self._tell(put, partial(self.dirty.mark_network, network.id))
 
     async def delete_network(self, network_id: str) -> None:
-        """Forget a network, its static records included."""
-        await self._static.delete(network_id)
-        with _resolver_may_be_away():
-            await self._resolver.delete_network(network_id)
+        """Take a network's table from the resolver; its static records stay, as do the other hosts on it."""
+        delete = partial(self._resolver.delete_network, network_id)
+        await self._tell(delete, partial(self.dirty.mark_network, network_id))
+
+    async def join(self, endpoint: Endpoint) -> None:
+        """The endpoint's names resolve from now on, for every sandbox on its network."""
+        if endpoint.names:
+            join = partial(self._resolver.join, endpoint.network_id, record(endpoint))
+            await self._tell(join, partial(self.dirty.mark_network, endpoint.network_id))
+
+    async def leave(self, endpoint: Endpoint) -> None:
+        """They do no more."""
+        if endpoint.names:
+            leave = partial(self._resolver.leave, endpoint.network_id, endpoint.id)
+            await self._tell(leave, partial(self.dirty.mark_network, endpoint.network_id))
 
     # ---- static records ---------------------------------------------------------------------------------
 
     def static(self, network_id: str) -> tuple[StaticRecord, ...]:
         """A network's static records."""
-        return self._static.items.get(network_id, ())
+        return self._static.of(network_id)
 
-    async def add_static(self, network_id: str, given: StaticRecord) -> None:
-        """Add a record; the resolver says if it cannot be one."""
-        if given in self.static(network_id):
-            return
-        with self._resolver_must_answer():
-            await self._resolver.put_record(network_id, given.line)
-        await self._static.save(network_id, (*self.static(network_id), given))
+    async def add_static(self, network_id: str, given: StaticRecord, check: Callable[[], object]) -> None:
+        """Add a record, unless `check` raises an error: it is called when nobody else changes the network's records.
+
+        Only what is stored is told: what is refused does not resolve.
+        """
+        try:
+            check_record(given.line)
+        except ResolverError as error:
+            raise InvalidParameter(str(error)) from None
+        async with self._static.added(network_id, given, check) as new:
+            if new:
+                put = partial(self._resolver.put_record, network_id, given.line)
+                await self._tell(put, partial(self.dirty.mark_network, network_id))
 
     async def remove_static(self, network_id: str, name: str, kind: str) -> None:
         """Remove a name's records, of one type or (`kind` empty) of all."""
-        kept = tuple(r for r in self.static(network_id) if r.name != name or kind not in ("", r.type))
-        if len(kept) == len(self.static(network_id)):
-            raise NotFound(f"there is no static record {name} {kind}".rstrip())
-        await self._static.put(network_id, kept)
-        with _resolver_may_be_away():
-            await self._resolver.delete_record(network_id, name, kind)
+        async with self._static.removed(network_id, name, kind):
+            delete = partial(self._resolver.delete_record, network_id, name, kind)
+            await self._tell(delete, partial(self.dirty.mark_network, network_id))
 
-    # ---- questions --------------------------------------------------------------------------------------
-
-    async def explain(self, sandbox: Sandbox, name: str, kind: str) -> Explanation:
-        """How a question of this sandbox would be answered, and why."""
-        with self._resolver_must_answer():
-            return await self._resolver.explain(sandbox.id, name, kind)
-
-    async def follow(self, sandbox_id: str = "") -> AsyncGenerator[LogEntry]:
-        """The queries from now on, of one sandbox or of all; goes on with the next resolver process."""
-        while True:
-            with contextlib.suppress(ResolverError):
-                async with contextlib.aclosing(self._resolver.follow(sandbox_id)) as entries:
-                    async for entry in entries:
-                        yield entry
-            await asyncio.sleep(_RETRY_SECONDS)
-
-    @contextmanager
-    def _resolver_must_answer(self) -> Iterator[None]:
-        """What it refuses is the user's mistake, unless it is not there."""
+    async def drop_static(self, network_id: str) -> None:
+        """A network is gone, on all hosts: so are its static records, now or as soon as the store lets go of them."""
+        self._dropped.add(network_id)
         try:
-            yield
-        except ResolverError as error:
-            raise (Unavailable if self._resolver.lost.is_set() else InvalidParameter)(str(error)) from None
+            await self.finish_drops(network_id)
+        except StoreError as error:
+            log.error("the static records of network %s are not removed yet: %s", network_id[:12], error)
+            self.dirty.mark_network(network_id)
 
-    async def state(self) -> ResolverState:
-        """Who answers names, and how many were answered."""
-        try:
-            return await self._resolver.state()
-        except ResolverError:
-            return ResolverState(kernel=self._resolver.kernel)
+    async def finish_drops(self, network_id: str) -> None:
+        """Remove them if that is still to be done."""
+        if network_id in self._dropped:
+            await self._static.drop(network_id)
+            self._dropped.discard(network_id)
 
-    # ---- endpoints and sandboxes ------------------------------------------------------------------------
-
-    async def join(self, endpoint: Endpoint) -> None:
-        """The endpoint's names resolve from now on, for every sandbox on its network."""
-        if endpoint.names:
-            with _resolver_may_be_away():
-                await self._resolver.join(endpoint.network_id, record(endpoint))
-
-    async def leave(self, endpoint: Endpoint) -> None:
-        if endpoint.names:
-            with _resolver_may_be_away():
-                await self._resolver.leave(endpoint.network_id, endpoint.id)
+    # ---- sandboxes --------------------------------------------------------------------------------------
 
     async def serve(self, sandbox: Sandbox, sockets: Sockets | None = None) -> Ports | None:
-        """Answer this sandbox's questions, on these sockets if they are new; None while the resolver is away."""
-        ports: list[Ports] = []
-        with _resolver_may_be_away():
-            pair = (sockets.udp, sockets.tcp) if sockets else None
-            fd = sockets.namespace if sockets else None
-            ports.append(await self._resolver.put_sandbox(self._view(sandbox), pair, fd))
-        return ports[0] if ports else None
+        """Answer this sandbox's questions, on these sockets if they are new; None if the resolver does not yet."""
+        pair = (sockets.udp, sockets.tcp) if sockets else None
+        put = partial(self._resolver.put_sandbox, self._view(sandbox), pair, sockets.namespace if sockets else None)
+        return await self._tell(put, partial(self.dirty.mark_sandbox, sandbox.id))
 
     async def forget(self, sandbox_id: str) -> None:
-        with _resolver_may_be_away():
-            await self._resolver.delete_sandbox(sandbox_id)
+        """Answer them no more."""
+        forget = partial(self._resolver.delete_sandbox, sandbox_id)
+        await self._tell(forget, partial(self.dirty.mark_sandbox, sandbox_id))
 
     def _view(self, sandbox: Sandbox) -> View:
         effective = self.settings(sandbox)
@@ -170,12 +176,68 @@ class Names:
     def settings(self, sandbox: Sandbox) -> resolvconf.Settings:
         """The sandbox's DNS settings: its own flags, then the daemon's, then the host's file."""
         config = self._config()
-        host = resolvconf.host_file()
         return resolvconf.settings(
-            host.read_text() if host.exists() else "",
+            self.host.text,
             (sandbox.dns, sandbox.dns_search, sandbox.dns_options),
             (config.dns, config.dns_search, config.dns_opts),
         )
+
+    # ---- questions --------------------------------------------------------------------------------------
+
+    async def explain(self, sandbox: Sandbox, name: str, kind: str) -> Explanation:
+        """How a question of this sandbox would be answered, and why."""
+        try:
+            return await self._resolver.explain(sandbox.id, name, kind)
+        except ResolverAway as error:
+            raise Unavailable(str(error)) from None
+        except ResolverError as error:
+            raise InvalidParameter(str(error)) from None
+
+    async def follow(self, sandbox_id: str = "") -> AsyncGenerator[LogEntry]:
+        """The queries from now on, of one sandbox or of all; goes on with the next resolver process."""
+        while True:
+            with contextlib.suppress(ResolverError):
+                async with contextlib.aclosing(self._resolver.follow(sandbox_id)) as entries:
+                    async for entry in entries:
+                        yield entry
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    async def state(self) -> ResolverState:
+        """Who answers names, and how many were answered."""
+        return await self.find() or ResolverState(kernel=self._resolver.kernel)
+
+    # ---- telling ----------------------------------------------------------------------------------------
+
+    async def find(self) -> ResolverState | None:
+        """What the resolver has; None while it is away, which it no longer is if it answers."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                state = await self._resolver.state()
+        except (ResolverError, TimeoutError) as error:
+            self._is_away(error)
+            return None
+        if self.away:
+            log.info("the resolver answers again")
+        self.away = False
+        return state
+
+    async def _tell(self, call: Callable[[], Awaitable[T]], mark: Callable[[], None]) -> T | None:
+        """Tell the resolver now, or `mark` what it has to be told later."""
+        if not self.away:
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    return await call()
+            except (ResolverAway, TimeoutError) as error:
+                self._is_away(error)
+            except ResolverError as error:
+                log.info("the resolver refuses what it is told, it is told more: %s", error)
+        mark()
+        return None
+
+    def _is_away(self, error: Exception) -> None:
+        if not self.away:
+            log.warning("the resolver does not answer, names are told again when it does: %s", error or "too slow")
+        self.away = True
 
 
 def record(endpoint: Endpoint) -> Record:
@@ -191,11 +253,3 @@ def record(endpoint: Endpoint) -> Record:
 def _route(text: str, *, host: bool) -> Route:
     domain, servers = resolvconf.split_route(text)
     return Route(domain, tuple(Upstream(address, port, host) for address, port in servers))
-
-
-@contextmanager
-def _resolver_may_be_away() -> Iterator[None]:
-    try:
-        yield
-    except ResolverError as error:
-        log.warning("the resolver does not answer, its names will be told again: %s", error)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, Protocol
 
 from dns.client import LogEntry
-from netd.containers import ContainerManager
-from netd.errors import Forbidden, InvalidParameter, NotFound
-from netd.foreign import ForeignSandboxes
-from netd.model import StaticRecord
+from netd.errors import Forbidden, InvalidParameter
+from netd.model import Network, StaticRecord
 from netd.names import Names
-from netd.networks import NetworkManager
 from netd.sandbox import Sandbox
 from netd.times import rfc3339
 
@@ -31,33 +29,42 @@ _LONGEST_TTL = (1 << 31) - 1  # RFC 2181 section 8
 _TXT_PART = 255  # bytes of one character-string, RFC 1035 section 3.3
 
 
+class Served(Protocol):
+    """A network, as the one who finds it gives it."""
+
+    @property
+    def record(self) -> Network: ...
+
+    @property
+    def predefined(self) -> bool: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Naming:
-    """The resolver as a user sees it: networks and containers are named as in every other command."""
+    """The resolver as a user sees it. The finders raise `NotFound` for what is called nothing there is."""
 
-    networks: NetworkManager
-    containers: ContainerManager
-    foreign: ForeignSandboxes
+    find_network: Callable[[str], Served]
+    find_sandbox: Callable[[str], Sandbox]
     names: Names
 
     # ---- static records ---------------------------------------------------------------------------------
 
     def records(self, network: str) -> list[StaticRecord]:
         """A network's static records, by name and type."""
-        return sorted(self.names.static(self.networks.find(network).record.id), key=lambda r: (r.name, r.type, r.data))
+        return sorted(self.names.static(self.find_network(network).record.id), key=lambda r: (r.name, r.type, r.data))
 
     async def add_record(self, network: str, given: StaticRecord) -> StaticRecord:
         """Add a static record; returns it as it is kept."""
-        live = self.networks.find(network)
-        if live.predefined:
-            raise Forbidden(f"no names are served on network {live.record.name}: create a network of your own")
+        found = self.find_network(network)
+        if found.predefined:
+            raise Forbidden(f"no names are served on network {found.record.name}: create a network of your own")
         checked = _checked(given)
-        await self.names.add_static(live.record.id, checked)
+        await self.names.add_static(found.record.id, checked, partial(self.find_network, found.record.id))
         return checked
 
     async def remove_record(self, network: str, name: str, kind: str) -> None:
         """Remove a name's static records, of one type or (`kind` empty) of all."""
-        await self.names.remove_static(self.networks.find(network).record.id, _folded(name), kind.upper())
+        await self.names.remove_static(self.find_network(network).record.id, _folded(name), kind.upper())
 
     # ---- questions --------------------------------------------------------------------------------------
 
@@ -65,7 +72,7 @@ class Naming:
         """How a question of a container or attached namespace would be answered, and why."""
         if not name or not ref:
             raise InvalidParameter("say which name, and from which container it is asked")
-        sandbox = self._sandbox(ref)
+        sandbox = self.find_sandbox(ref)
         if not sandbox.resolves:
             raise InvalidParameter(
                 f"{sandbox.name} does not ask netd's resolver: it is on no network but the predefined ones"
@@ -81,21 +88,12 @@ class Naming:
 
     def log(self, ref: str = "") -> AsyncGenerator[dict[str, Any]]:
         """The queries from now on, of one container or attached namespace or of all."""
-        return self._log(self._sandbox(ref).id if ref else "")
+        return self._log(self.find_sandbox(ref).id if ref else "")
 
     async def _log(self, sandbox_id: str) -> AsyncGenerator[dict[str, Any]]:
         async with contextlib.aclosing(self.names.follow(sandbox_id)) as entries:
             async for entry in entries:
                 yield _entry(entry)
-
-    def _sandbox(self, ref: str) -> Sandbox:
-        try:
-            return self.containers.sandbox(ref)
-        except NotFound:
-            found = self.foreign.find(ref)
-            if found is None:
-                raise NotFound(f"no container or attached namespace is called {ref}") from None
-            return found
 
 
 def _entry(entry: LogEntry) -> dict[str, Any]:

@@ -1,13 +1,15 @@
-"""A network's address pools: as the options say, as they were allocated, and as a space to hand addresses out of."""
+"""A network's address pools: as the options say, as they were allocated, and the addresses handed out of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from netd.ipam.addresses import AddressSpace
 from netd.ipam.validate import PoolRequest, reserved_by_subnet
-from netd.model import IPAMConfig
+from netd.model import IPAMConfig, Network
+
+Address = IPv4Address | IPv6Address
 
 
 def bip_pool(bip: str) -> IPAMConfig:
@@ -34,7 +36,79 @@ def _hosts(
     return (address for address in ip_range or subnet if address not in unusable)
 
 
-def address_space(item: IPAMConfig, label: str) -> AddressSpace:
+class Addresses:
+    """A local network's addresses: free, in use by an endpoint, or kept for containers while they do not run.
+
+    A kept address is never chosen, but whoever asks for it by name gets it (facts 2.44 and 7.30). It may be kept
+    for several, until the last of them lets go.
+    """
+
+    def __init__(self, spaces: Iterable[AddressSpace] = ()) -> None:
+        self.spaces = tuple(spaces)
+        self._used: set[Address] = set()
+        self._kept: dict[Address, list[str]] = {}
+
+    @classmethod
+    def of(cls, record: Network) -> Addresses:
+        label = f"{record.name} ({record.id})"
+        return cls(_space(item, label) for item in record.ipam.config or ())
+
+    def take(self, version: int, wanted: Address | None = None) -> str:
+        """An address of this family with its prefix length: `wanted`, or a free one; empty without such a subnet.
+
+        Raises `InvalidParameter` (outside the subnet), `Forbidden` (in use) or `NetdError` (nothing left).
+        """
+        space = next((s for s in self.spaces if s.pool.version == version), None)
+        if space is None:
+            return ""
+        kept = wanted is not None and wanted in self._kept and wanted not in self._used
+        address = wanted if kept and wanted else space.allocate(wanted)
+        self._used.add(address)
+        return f"{address}/{space.pool.prefixlen}"
+
+    def claim(self, address: Address) -> None:
+        """Note that an endpoint of an earlier daemon has this address."""
+        if (space := self._around(address)) is not None:
+            space.claim(address)
+            self._used.add(address)
+
+    def release(self, address: Address) -> None:
+        """An endpoint has it no more; fine if none had."""
+        self._used.discard(address)
+        self._free(address)
+
+    def keep(self, address: Address, owner: str) -> None:
+        """Keep an address for a container; what no container can have, such as the gateway's, is passed over."""
+        space = self._around(address)
+        if space is None:
+            return
+        if address not in self._kept and address not in self._used:
+            if space.in_use(address):
+                return
+            space.allocate(address)
+        owners = self._kept.setdefault(address, [])
+        if owner not in owners:
+            owners.append(owner)
+
+    def let_go(self, owner: str) -> None:
+        """Keep nothing for this container any more."""
+        for address, owners in list(self._kept.items()):
+            if owner in owners:
+                owners.remove(owner)
+            if not owners:
+                del self._kept[address]
+                self._free(address)
+
+    def _free(self, address: Address) -> None:
+        space = self._around(address)
+        if space is not None and address not in self._used and address not in self._kept:
+            space.release(address)
+
+    def _around(self, address: Address) -> AddressSpace | None:
+        return next((s for s in self.spaces if s.pool.version == address.version and address in s.pool), None)
+
+
+def _space(item: IPAMConfig, label: str) -> AddressSpace:
     return AddressSpace(
         ip_network(item.subnet),
         ip_range=ip_network(item.ip_range) if item.ip_range else None,

@@ -11,7 +11,7 @@ from netd.model import IPAM, Network, NetworkCreate
 
 PREDEFINED = ("bridge", "host", "none")
 MTU = "com.docker.network.driver.mtu"
-_NOT_A_MANAGER = (
+NOT_A_MANAGER = (
     'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to '
     "swarm and try again."
 )
@@ -22,6 +22,7 @@ class Plan:
     """What a valid request asks for, with defaults and configuration networks resolved."""
 
     driver: str
+    scope: str
     enable_ipv4: bool
     enable_ipv6: bool
     options: dict[str, str]
@@ -30,16 +31,13 @@ class Plan:
     pools: tuple[PoolRequest, ...]
 
 
-def plan(request: NetworkCreate, existing: Mapping[str, Network], *, cluster: bool = False) -> Plan:
-    """Check a request against the rules and the networks there are (by name).
-
-    With a `cluster`, networks of driver overlay can be made.
-    """
+def plan(request: NetworkCreate, existing: Mapping[str, Network]) -> Plan:
+    """Check a request against the rules and the networks there are (by name)."""
     _check_name(request.name, existing)
     if request.config_only:
         return _config_only(request)
     driver = request.driver or "bridge"
-    _check_driver(request, driver, cluster)
+    _check_driver(request, driver)
     ipam = request.ipam or IPAM()
     options, labels = request.options or {}, request.labels or {}
     enable_ipv6 = bool(request.enable_ipv6)
@@ -52,7 +50,8 @@ def plan(request: NetworkCreate, existing: Mapping[str, Network], *, cluster: bo
     pools = validate(ipam.config or [], ipv4=enable_ipv4, ipv6=enable_ipv6)
     if driver == "bridge" and (sum(not pool.v6 for pool in pools) > 1 or sum(pool.v6 for pool in pools) > 1):
         raise Forbidden(f"{driver} driver doesn't support multiple subnets")
-    return Plan(driver, enable_ipv4, enable_ipv6, dict(options), dict(labels), _named(ipam), pools)
+    scope = "global" if driver == "overlay" else "local"
+    return Plan(driver, scope, enable_ipv4, enable_ipv6, dict(options), dict(labels), _named(ipam), pools)
 
 
 def _check_name(name: str, existing: Mapping[str, Network]) -> None:
@@ -66,14 +65,13 @@ def _check_name(name: str, existing: Mapping[str, Network]) -> None:
         raise Conflict(f"network with name {name} already exists")
 
 
-def _check_driver(request: NetworkCreate, driver: str, cluster: bool) -> None:
+def _check_driver(request: NetworkCreate, driver: str) -> None:
     if driver in ("host", "null"):
         raise Forbidden(f'only one instance of "{driver}" network is allowed')
     if request.scope == "swarm":
         raise Forbidden("cannot create a swarm scoped network when swarm is not active")
-    overlay = driver == "overlay" and cluster and request.scope in ("", "global")
-    if not overlay and (driver == "overlay" or request.scope not in ("", "local")):
-        raise Forbidden(_NOT_A_MANAGER)
+    if request.scope not in ("", "global" if driver == "overlay" else "local"):
+        raise Forbidden(NOT_A_MANAGER)
     if driver not in ("bridge", "overlay"):
         raise NotFound(f'plugin "{driver}" not found')
     if request.ingress:
@@ -94,7 +92,7 @@ def _config_only(request: NetworkCreate) -> Plan:
     ipam = request.ipam or IPAM()
     enable_ipv6 = bool(request.enable_ipv6)
     validate(ipam.config or [], ipv4=True, ipv6=enable_ipv6)
-    return Plan("null", True, enable_ipv6, request.options or {}, request.labels or {}, _named(ipam), ())
+    return Plan("null", "local", True, enable_ipv6, request.options or {}, request.labels or {}, _named(ipam), ())
 
 
 def _configuration(request: NetworkCreate, existing: Mapping[str, Network]) -> Network:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from netd.errors import InvalidParameter
 from netd.filters import Filters
-
-if TYPE_CHECKING:
-    from netd.networks import LiveNetwork, Member
+from netd.network_live import LiveNetwork, Member
 
 
 def inspect(live: LiveNetwork, members: Collection[Member] = ()) -> dict[str, Any]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Generic, TypeVar
 
 import msgspec
 
 from kvstore.contract import Entry, KeyExists, Store, VersionMismatch
 from netd.errors import Conflict, NotFound
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -25,11 +28,13 @@ class Records(Generic[T]):
         self._versions: dict[str, int] = {}
 
     async def load(self) -> None:
-        """Fill the mirror from the store."""
+        """Fill the mirror from the store. What cannot be decoded is told in the log and left as it is."""
         for entry in await self._store.list(self._prefix):
             key = entry.key.removeprefix(self._prefix)
-            self.items[key] = self._decoder.decode(entry.value)
-            self._versions[key] = entry.version
+            try:
+                self._believe(entry, key, self._decoder.decode(entry.value))
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                log.error("the record %s cannot be read, it is left alone: %s", entry.key, error)
 
     async def add(self, key: str, value: T) -> None:
         """Write an object that is new; `Conflict` if there is one under this key."""
@@ -59,6 +64,11 @@ class Records(Generic[T]):
         """Write an object that may be new."""
         await (self.put if key in self._versions else self.add)(key, value)
 
+    def disbelieve(self, key: str) -> None:
+        """Leave an object of the store alone, as if it could not be read."""
+        self._versions.pop(key, None)
+        self.items.pop(key, None)
+
     def _believe(self, entry: Entry, key: str, value: T) -> None:
         self._versions[key] = entry.version
         self.items[key] = value
@@ -66,5 +76,4 @@ class Records(Generic[T]):
     async def delete(self, key: str) -> None:
         """Remove the object; absent is fine."""
         await self._store.delete(self._prefix + key)
-        self._versions.pop(key, None)
-        self.items.pop(key, None)
+        self.disbelieve(key)

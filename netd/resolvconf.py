@@ -1,21 +1,22 @@
 """resolv.conf: what the host says, what the flags override, and what a container gets to read.
 
-Rules: resolv.conf(5) and Docker's, facts 1.54 to 1.71 of its behaviour.
+Rules: those of resolv.conf(5), and facts 1.54 to 1.71.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
+from netd import textfiles
 from netd.errors import InvalidParameter
 
 RESOLVER = "127.0.0.11"
 MAX_UPSTREAMS = 3
 _SYSTEMD_STUB = "127.0.0.53"
-_HOST_FILE = Path("/etc/resolv.conf")
 _SYSTEMD_FILE = Path("/run/systemd/resolve/resolv.conf")
 _FALLBACK4 = ("8.8.8.8", "8.8.4.4")
 _FALLBACK6 = ("2001:4860:4860::8888", "2001:4860:4860::8844")
@@ -56,11 +57,6 @@ def parse(text: str) -> ResolvConf:
     return ResolvConf(tuple(servers), search, options)
 
 
-def host_file() -> Path:
-    """The file that the host itself uses; it may be absent."""
-    return _HOST_FILE
-
-
 def settings(
     host: str,
     container: tuple[Sequence[str], Sequence[str], Sequence[str]],
@@ -96,8 +92,9 @@ def for_default_network(effective: Settings, *, ipv6: bool) -> str:
         # resolv.conf(5) has no way to write a port
         return _render(ResolvConf(tuple(s for s in conf.nameservers if _is_address(s)), conf.search, conf.options))
     servers = conf.nameservers
-    if servers == (_SYSTEMD_STUB,) and _SYSTEMD_FILE.exists():
-        servers = parse(_SYSTEMD_FILE.read_text()).nameservers
+    if servers == (_SYSTEMD_STUB,):
+        with contextlib.suppress(OSError):
+            servers = parse(textfiles.read(_SYSTEMD_FILE)).nameservers
     reachable = tuple(s for s in servers if _reachable(s, ipv6))
     if not reachable:
         reachable = _FALLBACK4 + (_FALLBACK6 if ipv6 else ())

@@ -88,7 +88,7 @@ class Sandbox(Struct, frozen=True, kw_only=True):
         return next((e for e in self.ordered if e.gateway6 and not e.internal), None)
 
     @property
-    def foreign(self) -> bool:
+    def attached(self) -> bool:
         """Whether it was attached rather than started: no container stands behind it."""
         return self.container_id == self.id
 

@@ -64,7 +64,7 @@ class System:
         counts = dict.fromkeys(("running", "paused", "stopped"), 0)
         for container in self._containers.live.values():
             state = container.record.state
-            counts["paused" if state.paused else "running" if state.running else "stopped"] += 1
+            counts[state.status if state.status in counts else "stopped"] += 1
         return counts
 
     async def info(self) -> dict[str, Any]:

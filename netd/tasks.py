@@ -42,11 +42,17 @@ class Tasks:
         if self._running:
             await asyncio.wait(set(self._running))
 
-    async def close(self) -> None:
-        """Cancel all jobs and wait until they have ended."""
+    def cancel(self) -> None:
+        """Cancel all jobs that run now."""
         for task in self._running:
             task.cancel()
-        await self.settled()
+
+    async def close(self) -> None:
+        """Cancel all jobs and wait until they have ended."""
+        while self._running:
+            self.cancel()
+            # a library may swallow a cancellation: ask again
+            await asyncio.wait(set(self._running), timeout=1)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)

@@ -10,7 +10,7 @@ from netd.api import shape
 from netd.api.call import Call, done, encode, json
 from netd.api.routing import Route
 from netd.errors import InvalidParameter, NetdError
-from netd.model import ContainerCreate
+from netd.model import ContainerCreate, ContainerUpdate
 
 
 async def list_containers(call: Call) -> web.Response:
@@ -72,6 +72,11 @@ async def rename(call: Call, ref: str) -> web.Response:
     return done()
 
 
+async def update(call: Call, ref: str) -> web.Response:
+    await call.services.containers.update(ref, await call.body(ContainerUpdate))
+    return json({"Warnings": []})
+
+
 async def remove(call: Call, ref: str) -> web.Response:
     await call.services.containers.remove(ref, force=call.flag("force"), volumes=call.flag("v"), link=call.flag("link"))
     return done()
@@ -124,6 +129,7 @@ ROUTES = (
     Route("POST", "/containers/{id}/unpause", unpause),
     Route("POST", "/containers/{id}/rename", rename),
     Route("POST", "/containers/{id}/resize", resize),
+    Route("POST", "/containers/{id}/update", update),
     Route("POST", "/containers/{id}/wait", wait, streaming=True),
     Route("DELETE", "/containers/{id...}", remove),  # a link is named /container/alias
 )

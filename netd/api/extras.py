@@ -11,7 +11,7 @@ from aiohttp import web
 
 from netd.api.call import HEADERS, Call, done, encode, json
 from netd.api.routing import Route
-from netd.foreign import AttachRequest
+from netd.attached import AttachRequest
 from netd.metrics import CONTENT_TYPE
 from netd.model import StaticRecord
 
@@ -19,15 +19,15 @@ _LOG_SECONDS = 1.0  # how long a log that is not followed listens
 
 
 async def attach(call: Call) -> web.Response:
-    return json(await call.services.foreign.attach(await call.body(AttachRequest)), status=201)
+    return json(await call.services.attached.attach(await call.body(AttachRequest)), status=201)
 
 
 async def list_attached(call: Call) -> web.Response:
-    return json(call.services.foreign.list())
+    return json(call.services.attached.list())
 
 
 async def detach(call: Call, name: str) -> web.Response:
-    await call.services.foreign.detach(name)
+    await call.services.attached.detach(name)
     return done()
 
 
@@ -36,11 +36,11 @@ async def metrics(call: Call) -> web.Response:
 
 
 async def hosts(call: Call) -> web.Response:
-    return json(await call.services.networks.cluster().hosts())
+    return json(await call.services.hosts.hosts())
 
 
 async def inspect_host(call: Call, name: str) -> web.Response:
-    return json(await call.services.networks.cluster().inspect_host(name))
+    return json(await call.services.hosts.host(name))
 
 
 async def list_records(call: Call, network: str) -> web.Response:

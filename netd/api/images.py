@@ -9,7 +9,6 @@ from netd.api import shape
 from netd.api.call import Call, done, json
 from netd.api.routing import Route
 from netd.errors import InvalidParameter, NotFound
-from netd.images import InUse
 
 _CHUNK = 1 << 16  # bytes of an archive read at a time
 
@@ -54,18 +53,14 @@ async def tag(call: Call, ref: str) -> web.Response:
 
 
 async def remove(call: Call, ref: str) -> web.Response:
-    return json(await call.services.images.remove(ref, force=call.flag("force"), in_use=_users(call)))
+    return json(
+        await call.services.images.remove(ref, force=call.flag("force"), in_use=call.services.containers.made_of)
+    )
 
 
 async def prune(call: Call) -> web.Response:
-    removals, freed = await call.services.images.prune(call.filters(), _users(call))
+    removals, freed = await call.services.images.prune(call.filters(), call.services.containers.made_of)
     return json({"ImagesDeleted": removals or None, "SpaceReclaimed": freed})
-
-
-def _users(call: Call) -> InUse:
-    """Tells the ids of the containers made from an image."""
-    live = call.services.containers.live
-    return lambda image_id: [each.record.id for each in live.values() if each.record.image_id == image_id]
 
 
 ROUTES = (

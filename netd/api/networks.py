@@ -1,4 +1,4 @@
-"""/networks: sections 2A to 2K of the behaviour specification."""
+"""/networks (sections 2A to 2K)."""
 
 from __future__ import annotations
 

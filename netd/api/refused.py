@@ -40,7 +40,6 @@ _REFUSED = {
     "netd does not offer this part of the Docker Engine API": (
         ("GET", "/containers/{id}/changes"),
         ("GET", "/containers/{id}/stats"),
-        ("POST", "/containers/{id}/update"),
         ("GET", "/containers/{id}/checkpoints"),
         ("POST", "/containers/{id}/checkpoints"),
         ("POST", "/plugins/{name...}"),

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from netd.attached import AttachedSandboxes
+    from netd.cluster_view import HostsView
     from netd.container_streams import ContainerStreams
     from netd.containers import ContainerManager
     from netd.events import EventBus
-    from netd.foreign import ForeignSandboxes
     from netd.images import ImageStore
     from netd.metrics import Metrics
     from netd.naming import Naming
@@ -27,6 +28,7 @@ class Services:
     events: EventBus
     system: System
     streams: ContainerStreams
-    foreign: ForeignSandboxes
+    attached: AttachedSandboxes
     naming: Naming
     metrics: Metrics
+    hosts: HostsView

@@ -1,4 +1,4 @@
-"""What older clients are shown: answers are made in the form of API 1.48 and cut down here (facts 8.10, 8.11)."""
+"""What older clients are shown: answers are made in the form of API 1.48 and cut down here (choices 8.10 and 8.11)."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def create_body(options: Options, image: str, command: list[str]) -> dict[str, A
 
 
 def _host_config(options: Options, binds: list[str], published: ports.Ports) -> dict[str, Any]:
-    restart = _restart_policy(options.restart)
+    restart = restart_policy(options.restart)
     if options.rm and restart["Name"] not in ("", "no"):
         raise ValueError("conflicting options: cannot specify both --restart and --rm")
     networks: list[Attachment] = options.network
@@ -151,7 +151,7 @@ def _host_config(options: Options, binds: list[str], published: ports.Ports) -> 
     return config
 
 
-def _restart_policy(text: str) -> dict[str, Any]:
+def restart_policy(text: str) -> dict[str, Any]:
     """`no`, `always`, `unless-stopped`, `on-failure[:N]`; raises ValueError."""
     name, colon, count = text.partition(":")
     if colon and not name:

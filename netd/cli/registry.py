@@ -42,6 +42,7 @@ _CONTAINER = {
     "stop": Verb("containers:stop", "Stop one or more running containers"),
     "top": Verb("containers:top", "Display the running processes of a container"),
     "unpause": Verb("containers:unpause", "Unpause all processes within one or more containers"),
+    "update": Verb("update:update", "Update configuration of one or more containers"),
     "wait": Verb("containers:wait", "Block until one or more containers stop, then print their exit codes"),
 }
 

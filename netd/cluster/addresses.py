@@ -6,7 +6,6 @@ the store still has in this host's name beside it is given back.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -25,6 +24,7 @@ from netd.ipam.claims import Claim, Claims
 from netd.ipam.cluster import ClusterAddressSpace
 from netd.model import IPAMConfig
 from netd.storecalls import in_time, patiently
+from netd.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class _Live:
     addresses: Claims
     names: Claims
     spaces: list[ClusterAddressSpace] = field(default_factory=list)
-    follower: asyncio.Task[None] | None = None
+    follower: Tasks = field(default_factory=Tasks)
 
 
 class Addresses:
@@ -151,7 +151,7 @@ class Addresses:
             del self.mine[key]
 
     async def take_name(self, network: GlobalNetwork, owner: str, name: str) -> None:
-        """Let no other endpoint of the network have this container's name; `Forbidden` if one has (fact 4.21)."""
+        """Let no other endpoint of the network have this container's name; `Forbidden` if one has (fact 4.22)."""
         incarnation = await self._hosts.member()
         held = self.mine.get((network.id, _named(name)))
         if held is not None and (held.owner, held.incarnation) == (owner, incarnation):
@@ -245,7 +245,7 @@ class Addresses:
     def forget(self, network_id: str) -> None:
         """Follow a network's claims no longer: this host is not on it now, or it is gone."""
         live = self._live.pop(network_id, None)
-        if live and live.follower:
+        if live is not None:
             live.follower.cancel()
 
     def _claims(self, key: Key) -> tuple[Claims, str]:
@@ -270,8 +270,8 @@ class Addresses:
     @staticmethod
     def _follow(live: _Live, name: str) -> None:
         """Know everybody's claims, to find a free address soon; one that was asked for is just taken."""
-        if live.follower is None:
-            live.follower = asyncio.create_task(live.addresses.follow(), name=f"addresses of {name}")
+        if not live.follower:
+            live.follower.keep_running(live.addresses.follow, f"following the addresses of {name}")
 
     def _space(self, network: GlobalNetwork, item: IPAMConfig, claims: Claims) -> ClusterAddressSpace:
         return ClusterAddressSpace(
@@ -288,7 +288,8 @@ class Addresses:
 
     async def close(self) -> None:
         for network_id in list(self._live):
-            self.forget(network_id)
+            live = self._live.pop(network_id)
+            await live.follower.close()
 
 
 def decode(entry: Entry) -> Claim:

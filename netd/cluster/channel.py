@@ -22,6 +22,7 @@ from netd.cluster.model import EndpointRecord, HostRecord
 from netd.cluster.options import CONTROL_PORT
 from netd.cluster.probe import Probe
 from netd.errors import NetdError
+from netd.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
@@ -97,12 +98,14 @@ class Channel(asyncio.DatagramProtocol):
         heard: Callable[[EndpointRecord, bool], Awaitable[None]],
         *,
         every: float = EVERY,
-        probes: bool = True,
+        wake: asyncio.Event | None = None,
     ) -> None:
+        """`wake` is set when a host appears: the way to it is checked at once."""
         self.paths: dict[str, Path] = {}
         self.back: dict[str, Path] = {}
         self.seen: dict[str, float] = {}  # Unix times
         self.problems: dict[str, str] = {}
+        self.is_open = False
         self._me = me
         self._others = others
         self._heard = heard
@@ -110,20 +113,25 @@ class Channel(asyncio.DatagramProtocol):
         self._udp: asyncio.DatagramTransport
         self._tcp: asyncio.Server
         self._probe = Probe(me.advertise, self._probed)
-        self._probes_wanted, self._probing = probes, False
-        self._wake = asyncio.Event()
+        self._probing = False
+        self._wake = wake or asyncio.Event()
         self._waiting: dict[str, asyncio.Future[float]] = {}  # by nonce: until when it was answered, and the clock
-        self._telling: set[asyncio.Task[None]] = set()
+        self._telling = Tasks()
         self._serving: set[asyncio.StreamWriter] = set()
         self._decoder = msgspec.json.Decoder(_Message)
 
-    async def open(self) -> None:
+    async def open(self, *, probes: bool = True) -> None:
         """Listen. Raises `OSError` if the port is taken; without means to probe the paths stay unchecked."""
         loop = asyncio.get_running_loop()
         where = (self._me.advertise, CONTROL_PORT)
         self._udp, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=where)
-        self._tcp = await asyncio.start_server(self._serve, *where, limit=LIMIT)
-        if not self._probes_wanted:
+        try:
+            self._tcp = await asyncio.start_server(self._serve, *where, limit=LIMIT)
+        except BaseException:
+            self._udp.close()
+            raise
+        self.is_open = True
+        if not probes:
             return
         try:
             await self._probe.open()
@@ -132,9 +140,8 @@ class Channel(asyncio.DatagramProtocol):
             log.warning("%s", error)
 
     async def close(self) -> None:
-        for task in self._telling:
-            task.cancel()
-        await asyncio.gather(*self._telling, return_exceptions=True)
+        self.is_open = False
+        await self._telling.close()
         self._udp.close()
         self._tcp.close()
         for writer in self._serving:
@@ -144,10 +151,6 @@ class Channel(asyncio.DatagramProtocol):
             await self._probe.close()
 
     # ---- paths ------------------------------------------------------------------------------------------
-
-    def soon(self) -> None:
-        """A host has appeared: check the way to it now."""
-        self._wake.set()
 
     async def watch_paths(self) -> None:
         """Check the way to every host, for ever; run it as a task."""
@@ -280,12 +283,12 @@ class Channel(asyncio.DatagramProtocol):
 
     def announce(self, endpoint: EndpointRecord, gone: bool = False) -> None:
         """Tell all other hosts of an endpoint of this one, now and without waiting; who is away misses it."""
+        if not self.is_open:
+            return
         line = msgspec.json.encode(_Message("endpoint", self._me.name, endpoint=endpoint, gone=gone)) + b"\n"
         for host in self._others().values():
             if host.advertise and host.name != self._me.name:
-                task = asyncio.create_task(self._tell(host, line))
-                self._telling.add(task)
-                task.add_done_callback(self._telling.discard)
+                self._telling.start(self._tell(host, line), f"tell host {host.name}")
 
     async def _tell(self, host: HostRecord, line: bytes) -> None:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Network, IPv6Network
 from typing import NamedTuple
 
@@ -16,13 +16,14 @@ from netd.cluster.addresses import Addresses
 from netd.cluster.cache import Cache
 from netd.cluster.channel import Channel
 from netd.cluster.endpoints import Endpoints
-from netd.cluster.hosts import GRACE, TTL, Hosts
+from netd.cluster.hosts import GRACE, TTL, Happenings, Hosts
 from netd.cluster.model import EndpointRecord, GlobalNetwork, HostRecord, Listener
 from netd.cluster.networks import Networks
 from netd.cluster.options import CONTROL_PORT, lease_seconds
 from netd.cluster.remote_endpoints import RemoteEndpoints
 from netd.cluster.sweep import UNDECIDED, Sweeper
 from netd.errors import InvalidParameter, Unavailable
+from netd.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +57,10 @@ class Cluster:
         addresses: Addresses,
         endpoints: Endpoints,
         remote: RemoteEndpoints,
+        channel: Channel | None,
+        sweeper: Sweeper,
         caches: Iterable[Cache[HostRecord] | Cache[GlobalNetwork] | Cache[EndpointRecord]],
-        timing: Timing,
+        happenings: Happenings,
     ) -> None:
         self.store = store
         self.hosts = hosts
@@ -65,11 +68,11 @@ class Cluster:
         self.addresses = addresses
         self.endpoints = endpoints
         self.remote = remote
-        self.channel: Channel | None = None
+        self._channel = channel
         self._caches = tuple(caches)
-        self._sweeper = Sweeper(store, hosts, networks, undecided=timing.undecided)
-        self._returned, self._moved = asyncio.Event(), asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._sweeper = sweeper
+        self._happenings = happenings
+        self._tasks = Tasks()
 
     @classmethod
     async def open(
@@ -78,6 +81,7 @@ class Cluster:
         options: Mapping[str, str],
         advertise: str,
         data_store: Store,
+        listener: Listener,
         *,
         host: str,
         host_id: str,
@@ -86,7 +90,8 @@ class Cluster:
         """Open the store at `url` (`--cluster-store`, `--cluster-store-opt`), which may be away.
 
         `advertise` is this host's address (empty: it may not join global networks), `host_id` the daemon's own
-        id. What was known when the last daemon stopped is there at once; nothing happens before `start`.
+        id. What was known when the last daemon stopped is there at once; nothing happens before `start`. The
+        listener is told what differs from `networks.items` and, after `start`, from `remote.on`.
         Raises `InvalidParameter` for what cannot be a store.
         """
         timing = timing or Timing(ttl=lease_seconds(options, TTL))
@@ -105,17 +110,25 @@ class Cluster:
         host_cache = Cache(data_store, "hosts", HostRecord)
         network_cache = Cache(data_store, "networks", GlobalNetwork)
         endpoint_cache = Cache(data_store, "endpoints", EndpointRecord)
-        hosts = Hosts(store, me, host_cache, await host_cache.load(), ttl=timing.ttl, grace=timing.grace)
-        networks = Networks(store, hosts, network_cache, await network_cache.load())
+        on = Happenings()
+        hosts = Hosts(store, me, host_cache, await host_cache.load(), on, ttl=timing.ttl, grace=timing.grace)
         addresses = Addresses(store, hosts)
-        remote = RemoteEndpoints(store, hosts, endpoint_cache, await endpoint_cache.load())
-        endpoints = Endpoints(store, hosts, networks, addresses, remote)
+        networks = Networks(store, hosts, addresses, listener, network_cache, await network_cache.load())
+        remote = RemoteEndpoints(store, hosts, listener, endpoint_cache, await endpoint_cache.load())
+        channel = Channel(me, lambda: hosts.live, remote.hear, wake=on.came) if advertise else None
+        announce = channel.announce if channel else _nobody
+        endpoints = Endpoints(store, hosts, networks, addresses, remote, listener, announce)
+        sweeper = Sweeper(store, hosts, networks, on.went, undecided=timing.undecided)
         caches = (host_cache, network_cache, endpoint_cache)
-        return cls(store, hosts, networks, addresses, endpoints, remote, caches, timing)
+        return cls(store, hosts, networks, addresses, endpoints, remote, channel, sweeper, caches, on)
+
+    @property
+    def channel(self) -> Channel | None:
+        """The control channel to other hosts, if there is one."""
+        return self._channel if self._channel is not None and self._channel.is_open else None
 
     async def start(
         self,
-        listener: Listener,
         own: Iterable[EndpointRecord] = (),
         kept: Iterable[Kept] = (),
         *,
@@ -123,55 +136,39 @@ class Cluster:
     ) -> None:
         """Become a member, and go on with the endpoints and addresses that this host has from before.
 
-        Does not wait for the store. The listener is told what differs from `networks.items` and, after this,
-        from `remote.on`. Without `probes` the overlay's path to other hosts is not checked.
+        Does not wait for the store. Without `probes` the overlay's path to other hosts is not checked.
         """
-        self.networks.listener = self.endpoints.listener = self.remote.listener = listener
         for item in kept:
             self.addresses.adopt(item.network_id, item.container_id, [item.address])
         self.endpoints.adopt(own)
-        self.hosts.on_registered = self._returned.set
-        self.hosts.on_back = self._found
-        self.hosts.on_gone = self._lost
         await self._open_channel(probes)
-        for job in (
-            self.hosts.keep,
-            self.hosts.watch,
-            self.networks.watch,
-            self.endpoints.replay,
-            self._sweeper.run,
-            self._resync,
-            self._reconsider,
-            *(cache.write for cache in self._caches),
+        for job, name in (
+            (self.hosts.keep, "being a member of the cluster"),
+            (self.hosts.watch, "watching the cluster's hosts"),
+            (self.networks.watch, "watching global networks"),
+            (self.endpoints.replay, "telling the cluster what it has missed"),
+            (self._sweeper.run, "sweeping the cluster store"),
+            (self._resync, "telling the cluster this host's endpoints"),
+            (self._reconsider, "following hosts that come and go"),
+            *((cache.write, "keeping what is known of the cluster") for cache in self._caches),
         ):
-            self._begin(job)
-
-    def _begin(self, job: Callable[[], Awaitable[None]]) -> None:
-        self._tasks.append(asyncio.create_task(_for_ever(job), name="cluster"))
+            self._tasks.keep_running(job, name)
 
     async def _open_channel(self, probes: bool) -> None:
         me = self.hosts.me
-        if not me.advertise:
+        if self._channel is None:
             return
-        channel = Channel(me, lambda: self.hosts.live, self.remote.hear, probes=probes)
         try:
-            await channel.open()
+            await self._channel.open(probes=probes)
         except OSError as error:
             # networks work without it: the store tells everything, if a little later
             log.error("no control channel with other hosts on %s port %d: %s", me.advertise, CONTROL_PORT, error)
             return
-        self.channel = channel
-        self.endpoints.announce = channel.announce
-        self._begin(channel.watch_paths)
+        self._tasks.keep_running(self._channel.watch_paths, "checking the ways to other hosts")
 
     async def close(self) -> None:
         """Leave everything as it is: the host stays a member until its lease runs out."""
-        running = set(self._tasks)
-        while running:
-            for task in running:
-                task.cancel()
-            # a library may swallow a cancellation: ask again
-            _, running = await asyncio.wait(running, timeout=1)
+        await self._tasks.close()
         if self.channel is not None:
             await self.channel.close()
         for part in (self.remote, self.addresses, self.networks, self.hosts):
@@ -180,41 +177,27 @@ class Cluster:
             await cache.flush()
         await self.store.close()
 
-    def _found(self, host: str) -> None:
-        self._moved.set()
-        if self.channel is not None:
-            self.channel.soon()
-
-    def _lost(self, host: str) -> None:
-        self._moved.set()
-        self._sweeper.soon()
-
     async def _resync(self) -> None:
+        returned = self._happenings.registered
         while True:
-            await self._returned.wait()
-            self._returned.clear()
+            await returned.wait()
+            returned.clear()
             try:
                 await self.endpoints.resync()
             except Unavailable as error:
                 log.info("%s; this host's endpoints are told again", error)
-                self._returned.set()
+                returned.set()
                 await asyncio.sleep(0.5)
             except BaseException:
-                self._returned.set()
+                returned.set()
                 raise
 
     async def _reconsider(self) -> None:
         while True:
-            await self._moved.wait()
-            self._moved.clear()
+            await self._happenings.moved.wait()
+            self._happenings.moved.clear()
             await self.remote.reconsider()
 
 
-async def _for_ever(job: Callable[[], Awaitable[None]]) -> None:
-    """Run a job that should never end, again if it fails."""
-    while True:
-        try:
-            return await job()
-        except Exception:
-            log.exception("a part of the cluster failed and is begun again")
-            await asyncio.sleep(1)
+def _nobody(endpoint: EndpointRecord, gone: bool) -> None:
+    """Whom a host tells of its endpoints that the others know no way to."""

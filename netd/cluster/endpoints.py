@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from weakref import WeakValueDictionary
 
 import msgspec
 from msgspec.structs import replace
@@ -41,10 +42,12 @@ class Endpoints:
         networks: Networks,
         addresses: Addresses,
         remote: RemoteEndpoints,
+        listener: Listener,
+        announce: Callable[[EndpointRecord, bool], None],
     ) -> None:
         self.own: dict[str, EndpointRecord] = {}
-        self.listener: Listener
-        self.announce: Callable[[EndpointRecord, bool], None] = lambda endpoint, gone: None
+        self._listener = listener
+        self._announce = announce
         self._store = store
         self._hosts = hosts
         self._networks = networks
@@ -52,7 +55,7 @@ class Endpoints:
         self._remote = remote
         self._joining: Counter[str] = Counter()  # networks on which an endpoint is being put
         self._unwritten: dict[str, EndpointRecord] = {}  # to be put, or removed if no longer among `own`
-        self._changing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._changing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # while anybody has it
         self._away = False
         self._wake = asyncio.Event()
 
@@ -88,7 +91,7 @@ class Endpoints:
                 raise
             self.own[endpoint.id] = endpoint
             self._later(endpoint, away)
-        self.announce(endpoint, False)
+        self._announce(endpoint, False)
         with contextlib.suppress(Unavailable):  # given back once the store answers
             await self._addresses.release(endpoint.network_id, endpoint.id, name=endpoint.name)
         if before is None:
@@ -124,7 +127,7 @@ class Endpoints:
         self.own.pop(endpoint.id, None)
         # at once: its container may be started again before the store knows of its end
         claimed = self._addresses.disown(endpoint.network_id, endpoint.id)
-        self.announce(endpoint, True)
+        self._announce(endpoint, True)
         try:
             if away is not None:
                 raise away
@@ -152,12 +155,11 @@ class Endpoints:
 
     async def _settle(self, endpoint: EndpointRecord) -> None:
         """Make the store agree with `own` about one endpoint."""
-        async with self._changing[endpoint.id]:
+        async with self._changing.setdefault(endpoint.id, asyncio.Lock()):
             if endpoint.id in self.own:
                 await self._write(self.own[endpoint.id])
             else:
                 await patiently(lambda: self._store.delete(endpoint_key(endpoint)))
-                self._changing.pop(endpoint.id, None)
             self._unwritten.pop(endpoint.id, None)
             self._away = False
 
@@ -230,7 +232,7 @@ class Endpoints:
         log.error("%s; it is cut off from network %s: restart it", reason, endpoint.network_id[:12])
         await self._withdraw(endpoint)
         try:
-            await self.listener.endpoint_lost(endpoint, reason)
+            await self._listener.endpoint_lost(endpoint, reason)
         except Exception:
             log.exception("the loss of endpoint %s could not be dealt with", endpoint.id[:12])
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import msgspec
 from msgspec.structs import replace
@@ -28,6 +29,16 @@ GRACE = 2.0  # seconds a record may be absent before its host counts as gone
 TICK = 0.5  # seconds between looks at the lease
 
 
+@dataclass(frozen=True, slots=True)
+class Happenings:
+    """What sets other parts of the cluster going; each is cleared by the one that waits for it."""
+
+    registered: asyncio.Event = field(default_factory=asyncio.Event)  # this host, anew
+    moved: asyncio.Event = field(default_factory=asyncio.Event)  # another host has come or gone
+    came: asyncio.Event = field(default_factory=asyncio.Event)
+    went: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 class Hosts:
     """The members of the cluster as this host sees them; `live` survives the store being away."""
 
@@ -37,6 +48,7 @@ class Hosts:
         me: HostRecord,
         cache: Cache[HostRecord],
         known: Mapping[str, HostRecord],
+        happenings: Happenings,
         *,
         ttl: float = TTL,
         grace: float = GRACE,
@@ -44,12 +56,10 @@ class Hosts:
         self.me = me
         self.live: dict[str, HostRecord] = dict(known)
         self.problems: dict[str, str] = {}  # what is wrong, by the host concerned
-        self.on_registered: Callable[[], None] = lambda: None
-        self.on_back: Callable[[str], None] = lambda name: None
-        self.on_gone: Callable[[str], None] = lambda name: None
         self.ready = asyncio.Event()  # the store has told who is there
         self._store = store
         self._cache = cache
+        self._happenings = happenings
         self._ttl, self._grace = ttl, grace
         self._lease: Lease | None = None
         self._incarnation = ""
@@ -125,7 +135,7 @@ class Hosts:
         self.problems.pop(self.me.name, None)
         log.info("registered in the cluster as %s (%s)", self.me.name, self.me.advertise)
         self._registered.set()
-        self.on_registered()
+        self._happenings.registered.set()
         if old is not None:
             await _end(old)
 
@@ -195,7 +205,8 @@ class Hosts:
         self._check(record)
         if is_new:
             log.info("host %s (%s) is there", record.name, record.advertise)
-            self.on_back(record.name)
+            self._happenings.moved.set()
+            self._happenings.came.set()
 
     def _vanished(self, name: str) -> None:
         if name == self.me.name:
@@ -214,7 +225,8 @@ class Hosts:
         self._cache.delete(name)
         self.problems.pop(name, None)
         log.warning("host %s (%s) is gone", name, record.advertise)
-        self.on_gone(name)
+        self._happenings.moved.set()
+        self._happenings.went.set()
 
     def _check(self, record: HostRecord) -> None:
         """Notice what makes two hosts incompatible."""

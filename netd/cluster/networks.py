@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
 from kvstore.contract import Entry, KeyExists, Store, VersionMismatch
+from netd.cluster.addresses import Addresses
 from netd.cluster.cache import Cache
 from netd.cluster.hosts import Hosts
 from netd.cluster.model import ENDPOINTS, EndpointRecord, GlobalNetwork, Listener, decode_endpoint
@@ -27,12 +27,14 @@ from netd.ipam.pools import GLOBAL_POOLS, PoolAllocator
 from netd.ipam.validate import PoolRequest, is_any, reserved_by_subnet
 from netd.model import IPAMConfig, Network
 from netd.storecalls import follow, in_time, is_gone, patiently
+from netd.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
 PREFIX = "networks/"
 DOUBT = 1.0  # seconds between two looks whether a network still exists of which the watch has told nothing
 FLICKER = 2.0  # seconds a joining host waits for a removal that may still be refused
+REMOVED = 1024  # networks removed here that are remembered
 VXLANID_LISTS = ("com.docker.network.driver.overlay.vxlanid_list", "vxlanid_list")
 Prefix = IPv4Network | IPv6Network
 
@@ -41,21 +43,28 @@ class Networks:
     """All global networks; `items` survives the store being away."""
 
     def __init__(
-        self, store: Store, hosts: Hosts, cache: Cache[GlobalNetwork], known: Mapping[str, GlobalNetwork]
+        self,
+        store: Store,
+        hosts: Hosts,
+        addresses: Addresses,
+        listener: Listener,
+        cache: Cache[GlobalNetwork],
+        known: Mapping[str, GlobalNetwork],
     ) -> None:
         host = hosts.me.name
         self.items: dict[str, GlobalNetwork] = dict(known)
-        self.listener: Listener
         self._store = store
         self._hosts = hosts
+        self._addresses = addresses
+        self._listener = listener
         self._cache = cache
         self._versions: dict[str, int] = {}
-        self._removed: set[str] = set()  # here: a watch that lags behind may still tell of them
+        self._removed: dict[str, None] = {}  # here, lately: a watch that lags behind may still tell of them
         self._names = Claims(store, "names", host)
         self._vnis = Claims(store, "vni", host)
         self._subnets = Claims(store, "subnets", host)
         self._watched: set[str] = set()  # the watch has told of them, and will tell of their end
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._telling = asyncio.Lock()
 
     # ---- creating ---------------------------------------------------------------------------------------
@@ -83,7 +92,7 @@ class Networks:
                 network = GlobalNetwork(record=record, vnis=vnis, host=self._hosts.me.name)
                 entry = await patiently(lambda: self._write(network))
         except BaseException:
-            self._in_background(self._undo(wanted.id))
+            self._tasks.start(self._undo(wanted.id), f"undo network {wanted.name}")
             raise
         await self._learn(entry)
         return network
@@ -142,11 +151,25 @@ class Networks:
         by whichever host looks next.
         """
         await self._hosts.member()
-        async with in_time():
-            await patiently(lambda: self._remove(network_id))
-            self._removed.add(network_id)
-            await self.release_claims(network_id)
+        removed = False
+        try:
+            async with in_time():
+                await patiently(lambda: self._remove(network_id))
+                removed = True
+                self._passed_over(network_id)
+                await self.release_claims(network_id)
+        except Unavailable:
+            if not removed:
+                raise
+            # the network is gone: what it has claimed is given back once the store answers
+            self._tasks.start(self._undo(network_id), f"give back what network {network_id[:12]} had")
         await self._delete(network_id)
+
+    def _passed_over(self, network_id: str) -> None:
+        """Whatever a watch may still tell of a network, it is gone."""
+        self._removed[network_id] = None
+        while len(self._removed) > REMOVED:
+            del self._removed[next(iter(self._removed))]
 
     async def _remove(self, network_id: str) -> None:
         while True:
@@ -201,11 +224,6 @@ class Networks:
             except Unavailable:
                 await asyncio.sleep(1)
 
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     # ---- joining ----------------------------------------------------------------------------------------
 
     async def check_joinable(self, network_id: str) -> None:
@@ -247,6 +265,7 @@ class Networks:
         async for change in follow(self._store, PREFIX, [PREFIX + id for id in self.items]):
             for key in change.deletes:
                 await self._delete(key.removeprefix(PREFIX))
+                self._removed.pop(key.removeprefix(PREFIX), None)
             for entry in change.puts.values():
                 self._watched.add(entry.key.removeprefix(PREFIX))
                 await self._put(entry)
@@ -254,7 +273,8 @@ class Networks:
     async def _learn(self, entry: Entry) -> None:
         """Take up a network ahead of the watch."""
         await self._put(entry)
-        self._in_background(self._doubt(entry.key.removeprefix(PREFIX)))
+        network_id = entry.key.removeprefix(PREFIX)
+        self._tasks.start(self._doubt(network_id), f"doubting network {network_id[:12]}")
 
     async def _doubt(self, network_id: str) -> None:
         """The watch never tells of a network that came and went between two of its looks."""
@@ -274,7 +294,7 @@ class Networks:
             before, self.items[network.id] = self.items.get(network.id), network
             self._cache.put(network.id, network)
             if before is None or before.record != network.record:
-                await _told(self.listener.network_appeared(network))
+                await _told(self._listener.network_appeared(network))
 
     async def _delete(self, network_id: str) -> None:
         async with self._telling:
@@ -283,11 +303,11 @@ class Networks:
             self._watched.discard(network_id)
             self._cache.delete(network_id)
             if network is not None:
-                await _told(self.listener.network_gone(network))
+                self._addresses.drop(network_id)
+                await _told(self._listener.network_gone(network))
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
+        await self._tasks.close()
 
 
 def vnis_asked(options: Mapping[str, str], subnets: int) -> list[int]:

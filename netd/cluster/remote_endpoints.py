@@ -11,12 +11,15 @@ import logging
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from weakref import WeakValueDictionary
 
 from kvstore.contract import Change, Store
 from netd.cluster.cache import Cache
 from netd.cluster.hosts import Hosts
 from netd.cluster.model import ENDPOINTS, EndpointRecord, Listener, decode_endpoint, endpoint_key
 from netd.storecalls import follow, is_gone
+from netd.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
@@ -30,27 +33,27 @@ class Followed:
     stored: dict[str, EndpointRecord] = field(default_factory=dict)
     shown: dict[str, EndpointRecord] = field(default_factory=dict)
     heard: dict[str, EndpointRecord | None] = field(default_factory=dict)  # from their hosts; None: it is gone
-    doubts: set[asyncio.Task[None]] = field(default_factory=set)
+    tasks: Tasks = field(default_factory=Tasks)
     ready: asyncio.Event = field(default_factory=asyncio.Event)
-    task: asyncio.Task[None] | None = None
-
-    def stop(self) -> None:
-        for task in (*self.doubts, *((self.task,) if self.task else ())):
-            task.cancel()
 
 
 class RemoteEndpoints:
     """What is known of other hosts' endpoints, and told to the listener."""
 
     def __init__(
-        self, store: Store, hosts: Hosts, cache: Cache[EndpointRecord], known: Mapping[str, EndpointRecord]
+        self,
+        store: Store,
+        hosts: Hosts,
+        listener: Listener,
+        cache: Cache[EndpointRecord],
+        known: Mapping[str, EndpointRecord],
     ) -> None:
-        self.listener: Listener
         self._store = store
         self._hosts = hosts
+        self._listener = listener
         self._cache = cache
         self._followed: dict[str, Followed] = {}
-        self._telling: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._telling: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # while anybody has it
         self._cached: dict[str, dict[str, EndpointRecord]] = defaultdict(dict)
         for record in known.values():
             self._cached[record.network_id][record.id] = record
@@ -76,7 +79,8 @@ class RemoteEndpoints:
             cached = self._cached.pop(network_id, {})
             followed = self._followed[network_id] = Followed(dict(cached))
             followed.shown = {id: e for id, e in cached.items() if self.counts(e)}
-            followed.task = asyncio.create_task(self._watch(network_id, followed), name=f"endpoints {network_id[:12]}")
+            watch = partial(self._watch, network_id, followed)
+            followed.tasks.keep_running(watch, f"following the endpoints on network {network_id[:12]}")
         return self._followed[network_id]
 
     async def unfollow(self, network_id: str) -> None:
@@ -84,7 +88,7 @@ class RemoteEndpoints:
         followed = self._followed.pop(network_id, None)
         if followed is None:
             return
-        followed.stop()
+        followed.tasks.cancel()
         for endpoint_id in followed.stored | followed.heard:
             self._cache.delete(f"{network_id}/{endpoint_id}")
         followed.stored.clear()
@@ -114,7 +118,7 @@ class RemoteEndpoints:
 
     async def _tell(self, network_id: str, followed: Followed) -> None:
         """Bring what the listener knows up to what is stored, of hosts that are there."""
-        async with self._telling[network_id]:
+        async with self._telling.setdefault(network_id, asyncio.Lock()):
             known = followed.stored | followed.heard
             present = {id: e for id, e in known.items() if e is not None and e.host in self._hosts.live}
             put = [e for id, e in present.items() if not e.same(followed.shown.get(id))]
@@ -123,7 +127,7 @@ class RemoteEndpoints:
             if not put and not gone:
                 return
             try:
-                await self.listener.endpoints_changed(network_id, put, gone)
+                await self._listener.endpoints_changed(network_id, put, gone)
             except Exception:
                 log.exception("endpoints of other hosts on network %s could not be followed", network_id[:12])
 
@@ -137,9 +141,7 @@ class RemoteEndpoints:
         followed.heard[endpoint.id] = None if gone else endpoint
         if endpoint.id not in followed.stored and not gone:
             self._cache.put(f"{endpoint.network_id}/{endpoint.id}", endpoint)
-            doubt = asyncio.create_task(self._doubt(endpoint, followed))
-            followed.doubts.add(doubt)
-            doubt.add_done_callback(followed.doubts.discard)
+            followed.tasks.start(self._doubt(endpoint, followed), f"doubting endpoint {endpoint.id[:12]}")
         await self._tell(endpoint.network_id, followed)
 
     async def _doubt(self, endpoint: EndpointRecord, followed: Followed) -> None:
@@ -161,4 +163,4 @@ class RemoteEndpoints:
 
     async def close(self) -> None:
         for followed in self._followed.values():
-            followed.stop()
+            await followed.tasks.close()

@@ -50,17 +50,15 @@ class _Seen:
 class Sweeper:
     """Looks at everything from time to time, and soon after a host is gone."""
 
-    def __init__(self, store: Store, hosts: Hosts, networks: Networks, *, undecided: float = UNDECIDED) -> None:
+    def __init__(
+        self, store: Store, hosts: Hosts, networks: Networks, wake: asyncio.Event, *, undecided: float = UNDECIDED
+    ) -> None:
         self._store = store
         self._hosts = hosts
         self._networks = networks
         self._undecided = undecided
         self._suspects: dict[str, _Seen] = {}
-        self._wake = asyncio.Event()
-
-    def soon(self) -> None:
-        """A host is gone."""
-        self._wake.set()
+        self._wake = wake  # a host is gone
 
     async def run(self) -> None:
         """Sweep, for ever; run it as a task."""

@@ -35,6 +35,7 @@ from netd.launcher.mounts import image_volumes
 from netd.launcher.overlayfs import Overlay
 from netd.launcher.runtime import choose, is_runc
 from netd.launcher.spec import KILLED, ExecSpec, ExitStatus, LaunchError, LaunchSpec, Running, Unkillable
+from netd.model import HostConfig
 from netd.tasks import Tasks
 from netd.teardown import Teardown
 from netd.times import timestamp
@@ -111,6 +112,10 @@ class Launcher:
     async def resume(self, id: str) -> None:
         """Let them run again."""
         await self._runtime("resume", id)
+
+    async def update(self, id: str, host: HostConfig) -> None:
+        """Limit its processes as `host` says."""
+        await self._runtime("update", "--resources", "-", id, given=msgspec.json.encode(oci.limits(host)))
 
     async def wait(self, id: str) -> ExitStatus:
         """Wait until it has ended. One whose conmon was killed is killed too: 137, as with a lost shim."""
@@ -297,15 +302,15 @@ class Launcher:
             os.close(fifo)
             os.close(pidfd)
 
-    async def _runtime(self, *arguments: str) -> None:
+    async def _runtime(self, *arguments: str, given: bytes | None = None) -> None:
         process = await asyncio.create_subprocess_exec(
             self.runtime,
             *("--root", str(self.exec_root / "runtime"), *arguments),
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.DEVNULL if given is None else asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
         )
-        _, said = await processes.communicate(process, _PATIENCE)
+        _, said = await processes.communicate(process, _PATIENCE, given)
         if process.returncode:
             verb = " ".join(arguments[:-1])
             raise LaunchError(f"OCI runtime {verb} failed: {said.decode(errors='replace').strip()}")

@@ -15,6 +15,7 @@ from netd.errors import InvalidParameter
 from netd.launcher.mounts import INIT, init_program, mounts
 from netd.launcher.spec import ExecSpec, LaunchSpec
 from netd.launcher.users import User, resolve
+from netd.model import HostConfig
 
 Json = dict[str, Any]
 
@@ -185,8 +186,12 @@ def _sysctls(spec: LaunchSpec) -> dict[str, str]:
 
 
 def _resources(spec: LaunchSpec) -> Json:
-    host = spec.host_config
-    resources: Json = {"devices": [{"allow": host.privileged, "access": "rwm"}]}
+    return {"devices": [{"allow": spec.host_config.privileged, "access": "rwm"}], **limits(spec.host_config)}
+
+
+def limits(host: HostConfig) -> Json:
+    """What a container may use, in linux.resources form."""
+    resources: Json = {}
     if host.memory > 0:
         resources["memory"] = {"limit": host.memory}
     if host.nano_cpus > 0:

@@ -78,11 +78,16 @@ def command_line(pid: int) -> list[str]:
     return []
 
 
-async def communicate(process: asyncio.subprocess.Process, seconds: float) -> tuple[bytes, bytes]:
-    """What a program of ours says, to its end; raises `LaunchError`, and kills it, if that takes longer."""
+async def communicate(
+    process: asyncio.subprocess.Process, seconds: float, given: bytes | None = None
+) -> tuple[bytes, bytes]:
+    """What a program of ours says when it is `given` this, to its end.
+
+    Raises `LaunchError`, and kills it, if that takes longer.
+    """
     try:
         async with asyncio.timeout(seconds):
-            return await process.communicate()
+            return await process.communicate(given)
     except TimeoutError as error:
         raise LaunchError(f"process {process.pid} did not end within {seconds:.0f} s") from error
     finally:

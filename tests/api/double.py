@@ -257,7 +257,8 @@ class Double:
         self.loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         parts: Any = (self.networks, self.containers, self.images, self.events, System(), self.streams)
-        self.api = make_app(Services(*parts, foreign=cast(Any, None), naming=cast(Any, None), metrics=cast(Any, None)))
+        absent = dict.fromkeys(("attached", "naming", "metrics", "hosts"), cast(Any, None))
+        self.api = make_app(Services(*parts, **absent))
         listeners = Listeners(self.api, self._config)
         try:
             await listeners.start()

@@ -211,6 +211,9 @@ exec box true
 ps --format '{{.Names}} {{.State}}'
 unpause box
 unpause box
+update --restart always box
+update --restart never box
+update box nosuch
 rename box crate
 rename crate crate
 rename nosuch x

@@ -92,6 +92,8 @@ kill -s USR1 web
 pause web
 unpause web
 rename a b
+update --restart on-failure:3 web
+update -m 64m --cpus 1.5 --pids-limit 9 web
 top web -ef
 wait web
 tag busybox other:1

@@ -70,12 +70,12 @@ class Host:
 
     async def start(self, own: Sequence[EndpointRecord] = (), kept: Sequence[Kept] = ()) -> None:
         self._local = await open_store(self._data)
-        self.cluster = await Cluster.open(
-            self._url, {}, self.advertise, self._local, host=self.name, host_id=self.id, timing=self._timing
-        )
         self.heard = Heard()
+        self.cluster = await Cluster.open(
+            self._url, {}, self.advertise, self._local, self.heard, host=self.name, host_id=self.id, timing=self._timing
+        )
         self.heard.networks = dict(self.cluster.networks.items)
-        await self.cluster.start(self.heard, own, kept, probes=False)
+        await self.cluster.start(own, kept, probes=False)
         for endpoints in (self.cluster.remote.on(n) for n in self.heard.networks):
             self.heard.endpoints.update((e.id, e) for e in endpoints)
 

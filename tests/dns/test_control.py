@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from dnslib import RCODE
 
-from dns.client import Resolver, ResolverError, View
+from dns import client as daemon_side
+from dns.client import Resolver, ResolverAway, ResolverError, View
 from tests.dns.helpers import Client, end, question, record, sandbox_sockets, world
 
 
@@ -63,6 +64,121 @@ def test_a_table_is_replaced_in_one_step_under_load(dns_socket: Path) -> None:
             assert await load > 10
 
     asyncio.run(run())
+
+
+def test_static_records_resolve_at_every_moment_of_a_resync(dns_socket: Path) -> None:
+    """What a daemon tells at its start, again and again, from a connection of its own each time."""
+
+    async def run() -> None:
+        async with world(dns_socket) as w:
+            records = [record(f"e{i}", (f"c{i}",), f"10.0.0.{i}") for i in range(50)]
+            static = ["db 60 IN A 10.1.2.3", "info 60 IN TXT text", "alias 60 IN CNAME db"]
+            await w.resolver.put_network("n1", "net1", records, static=static)
+            client = await w.sandbox("s1")
+            done = asyncio.Event()
+
+            async def storm() -> int:
+                asked = 0
+                while not done.is_set():
+                    for name in ("db", "db.net1", "alias", "c7"):
+                        expected = ["10.0.0.7"] if name == "c7" else ["10.1.2.3"]
+                        assert await client.addresses(name) == expected
+                    asked += 1
+                return asked
+
+            load = asyncio.ensure_future(storm())
+            for round in range(100):
+                daemon = await Resolver.connect(dns_socket)
+                more = [record("x", (f"x{round}",), "10.9.9.9")] if round % 2 else []  # each table is another
+                await daemon.put_network("n1", "net1", [*records, *more], static=static)
+                await daemon.put_sandbox(View("s1", "s1", ("n1",)))
+                await daemon.close()
+                assert not load.done()
+            done.set()
+            assert await load > 10
+
+    asyncio.run(run())
+
+
+def test_a_record_that_is_told_twice_is_there_once(dns_socket: Path) -> None:
+    async def run() -> None:
+        async with world(dns_socket) as w:
+            await w.resolver.put_network("n1", "net1", (), static=["db 60 IN A 10.1.2.3"])
+            client = await w.sandbox("s1")
+            await w.resolver.put_record("n1", "db 60 IN A 10.1.2.3")
+            assert await client.addresses("db") == ["10.1.2.3"]
+            await w.resolver.put_network("n1", "net1", ())
+            assert await client.addresses("db") == []
+
+    asyncio.run(run())
+
+
+def test_one_bad_static_record_keeps_no_other_name_from_being_served(dns_socket: Path) -> None:
+    async def run() -> None:
+        async with world(dns_socket) as w:
+            static = ["db 60 IN A not-an-address", "db 60 IN A 10.1.2.3"]
+            await w.resolver.put_network("n1", "net1", [record("e1", ("web",), "10.0.0.2")], static=static)
+            client = await w.sandbox("s1")
+            assert await client.addresses("db") == ["10.1.2.3"]
+            assert await client.addresses("web") == ["10.0.0.2"]
+
+    asyncio.run(run())
+
+
+def test_a_process_that_hangs_is_waited_for_and_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon's start does not fail for it; what is asked meanwhile is refused in time."""
+    monkeypatch.setattr(daemon_side, "START_TIMEOUT", 0.3)
+    monkeypatch.setattr(daemon_side, "CALL_TIMEOUT", 0.3)
+
+    async def run() -> None:
+        first = await Resolver.connect(tmp_path / "dns.sock")
+        pid = (await first.state()).pid
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            second = await Resolver.connect(tmp_path / "dns.sock")
+            assert second.lost.is_set()
+            found = asyncio.Event()
+            second.on_lost(found.set)
+            with pytest.raises(ResolverAway):
+                await second.state()
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        async with asyncio.timeout(10):
+            await found.wait()
+            assert (await second.state()).pid == pid
+        for resolver in (first, second):
+            await resolver.close()
+
+    asyncio.run(run())
+    end(tmp_path / "dns.sock")
+
+
+def test_a_message_cut_off_half_way_does_not_spoil_those_that_follow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process stands still, the socket is full, the daemon gives up: then it goes on."""
+
+    async def run() -> None:
+        resolver = await Resolver.connect(tmp_path / "dns.sock")
+        pid = (await resolver.state()).pid
+        huge = [record(f"e{i}", (f"c{i}", "n" * 60), "10.0.0.2") for i in range(20_000)]
+        monkeypatch.setattr(daemon_side, "CALL_TIMEOUT", 0.3)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(ResolverAway):
+                await resolver.put_network("n1", "net1", huge)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        monkeypatch.setattr(daemon_side, "CALL_TIMEOUT", 5.0)
+        await resolver.put_network("n2", "net2", [record("e1", ("web",), "10.0.0.2")])
+        state = await resolver.state()
+        assert (state.pid, state.networks) == (pid, {"n2"})
+        await resolver.close()
+
+    asyncio.run(run())
+    log = (tmp_path / "dns.log").read_text()
+    assert "cannot be read" not in log, log
+    end(tmp_path / "dns.sock")
 
 
 @pytest.mark.skipif(shutil.which("dnsperf") is None, reason="needs dnsperf")

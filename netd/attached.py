@@ -7,15 +7,18 @@ import contextlib
 import logging
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
+from weakref import WeakValueDictionary
 
 from drivers.spec import DriverError
 from netd.container_request import check_name, check_servers
-from netd.endpoints import check_network_accepts, make_endpoint
+from netd.endpoints import EndpointRequest
 from netd.errors import Conflict, InvalidParameter, NotFound
+from netd.joining import Joining
 from netd.model import Docker, EndpointSettings
-from netd.networks import Member, NetworkManager
+from netd.network_live import LiveNetwork
+from netd.networks import NetworkManager
 from netd.resolvconf import RESOLVER
 from netd.sandbox import Sandbox
 from netd.sandboxes import SandboxManager
@@ -39,16 +42,22 @@ class AttachRequest(Docker, frozen=True):
     dns_routes: list[str] | None = None
 
 
-class ForeignSandboxes:
+class AttachedSandboxes:
     """The attached namespaces of this host. One that goes, with its process or its path, is let go."""
 
-    def __init__(self, networks: NetworkManager, sandboxes: SandboxManager) -> None:
+    def __init__(self, networks: NetworkManager, sandboxes: SandboxManager, joining: Joining) -> None:
         self._networks = networks
         self._sandboxes = sandboxes
-        self._changing = asyncio.Lock()
+        self._joining = joining
+        self._attaching: dict[str, int] = {}  # names and inodes of those that are just being attached
+        self._changing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def _lock(self, sandbox: Sandbox) -> asyncio.Lock:
+        """A sandbox's own, for as long as anybody has it or waits for it: none waits for another's networks."""
+        return self._changing.setdefault(sandbox.id, asyncio.Lock())
 
     def all(self) -> list[Sandbox]:
-        return [sandbox for sandbox in self._sandboxes.all() if sandbox.foreign]
+        return [sandbox for sandbox in self._sandboxes.all() if sandbox.attached]
 
     def list(self) -> list[dict[str, Any]]:
         """All of them, as `netd attach --list` shows."""
@@ -63,59 +72,50 @@ class ForeignSandboxes:
         check_name(request.name)
         check_servers(request.dns or (), request.dns_routes or ())
         path, inode = _namespace(request)
-        async with self._changing:
-            self._must_be_new(request.name, path, inode)
-            sandbox_id = secrets.token_hex(32)
-            sandbox = Sandbox(
-                id=sandbox_id,
-                container_id=sandbox_id,
-                name=request.name,
-                netns=path,
-                inode=inode,
-                hostname=request.name,
-                dns=tuple(request.dns or ()),
-                dns_search=tuple(request.dns_search or ()),
-                dns_options=tuple(request.dns_options or ()),
-                dns_routes=tuple(request.dns_routes or ()),
-            )
-            try:
-                for ref in dict.fromkeys(request.networks or ("bridge",)):
-                    sandbox = await self._with_network(sandbox, ref, request.aliases or ())
-                if self._networks.overlays is not None:
-                    sandbox = await self._networks.overlays.way_out.added(sandbox)
-                await self._sandboxes.bring_up(sandbox)
-            except BaseException:
-                await self._take_back(sandbox)
-                raise
-            return _view(sandbox)
+        sandbox_id = secrets.token_hex(32)
+        sandbox = Sandbox(
+            id=sandbox_id,
+            container_id=sandbox_id,
+            name=request.name,
+            netns=path,
+            inode=inode,
+            hostname=request.name,
+            dns=tuple(request.dns or ()),
+            dns_search=tuple(request.dns_search or ()),
+            dns_options=tuple(request.dns_options or ()),
+            dns_routes=tuple(request.dns_routes or ()),
+        )
+        with self._claimed(sandbox):
+            async with self._lock(sandbox):
+                sandbox = await self._joining.added(sandbox, await self._wanted(sandbox, request))
+                try:
+                    await self._sandboxes.bring_up(sandbox)
+                except BaseException:
+                    await self._take_back(sandbox)
+                    raise
+        return _view(sandbox)
 
-    async def _with_network(self, sandbox: Sandbox, ref: str, aliases: Sequence[str]) -> Sandbox:
-        live = self._networks.find(ref)
-        settings = EndpointSettings(aliases=list(aliases) if not live.predefined else None)
-        if live.record.driver not in ("bridge", "overlay"):
-            raise InvalidParameter(
-                f"network {ref} is of driver {live.record.driver}: attach to a bridge or an overlay network"
-            )
-        if sandbox.endpoint_on(live.record.id) is not None:
-            return sandbox
-        check_network_accepts(live, settings)
-        names = (sandbox.name, *aliases, sandbox.id[:12])
-        taken = sandbox.free_ifname("netd")
-        if live.record.scope == "global":
-            overlays = self._networks.cluster()
-            endpoint = await overlays.join(live, settings, sandbox, ifname=taken, names=names, services=())
-        else:
-            endpoint = make_endpoint(live, settings, ifname=taken, names=names, owner=sandbox.id)
-        self._networks.join(Member(sandbox.id, sandbox.name, endpoint))
-        return sandbox.with_endpoint(endpoint)
+    async def _wanted(self, sandbox: Sandbox, request: AttachRequest) -> Sequence[tuple[LiveNetwork, EndpointRequest]]:
+        """An endpoint on each of the networks, however often it is named."""
+        networks: dict[str, LiveNetwork] = {}
+        for ref in request.networks or ("bridge",):
+            live = await self._networks.find_anywhere(ref)
+            if live.record.driver not in ("bridge", "overlay"):
+                raise InvalidParameter(
+                    f"network {ref} is of driver {live.record.driver}: attach to a bridge or an overlay network"
+                )
+            networks[live.record.id] = live
+        names = (sandbox.name, *(request.aliases or ()), sandbox.id[:12])
+        return [(live, EndpointRequest(_settings(live, request), names=names)) for live in networks.values()]
 
     async def detach(self, name: str) -> None:
         """Take the endpoints and the resolver back; the namespace itself stays."""
-        async with self._changing:
-            sandbox = self.find(name)
-            if sandbox is None:
-                raise NotFound(f"no attached namespace is called {name}: `netd attach --list` shows them")
-            await self._take_back(sandbox)
+        sandbox = self.find(name)
+        if sandbox is not None:
+            async with self._lock(sandbox):
+                if (sandbox := self._sandboxes.get(sandbox.id)) is not None:
+                    return await self._take_back(sandbox)
+        raise NotFound(f"no attached namespace is called {name}: `netd attach --list` shows them")
 
     async def _take_back(self, sandbox: Sandbox) -> None:
         with contextlib.suppress(DriverError):  # it may have gone meanwhile
@@ -124,19 +124,26 @@ class ForeignSandboxes:
 
     async def lose_endpoint(self, sandbox_id: str, endpoint_id: str) -> None:
         """An endpoint on a global network is not the namespace's any more."""
-        async with self._changing:
-            sandbox = next((s for s in self.all() if s.id == sandbox_id), None)
+        sandbox = next((s for s in self.all() if s.id == sandbox_id), None)
+        if sandbox is None:
+            return
+        async with self._lock(sandbox):
+            sandbox = self._sandboxes.get(sandbox_id)
             endpoint = next((e for e in sandbox.endpoints if e.id == endpoint_id), None) if sandbox else None
             if sandbox is not None and endpoint is not None:
-                await self._sandboxes.detach(sandbox, endpoint)
+                await self._joining.narrow(sandbox, endpoint)
 
     async def let_go_of_the_lost(self) -> None:
         """Forget the namespaces that are no longer at their path: there is nothing to take back from them."""
-        async with self._changing:
-            for sandbox in self.all():
-                if _inode(sandbox.netns) != sandbox.inode:
-                    log.info("the namespace of %s at %s has gone, it is let go", sandbox.name, sandbox.netns)
-                    await self._sandboxes.tear_down(sandbox)
+        for sandbox in self.all():
+            if _inode(sandbox.netns) != sandbox.inode:
+                await self._let_go(sandbox)
+
+    async def _let_go(self, lost: Sandbox) -> None:
+        async with self._lock(lost):
+            if (sandbox := self._sandboxes.get(lost.id)) is not None:
+                log.info("the namespace of %s at %s has gone, it is let go", sandbox.name, sandbox.netns)
+                await self._sandboxes.tear_down(sandbox)
 
     async def watch(self) -> None:
         """Let go of what goes; runs until cancelled."""
@@ -144,15 +151,31 @@ class ForeignSandboxes:
             await asyncio.sleep(_LOOK_SECONDS)
             await self.let_go_of_the_lost()
 
+    @contextlib.contextmanager
+    def _claimed(self, sandbox: Sandbox) -> Iterator[None]:
+        """Have a name and a namespace to oneself while it is attached. Raises `Conflict`."""
+        self._must_be_new(sandbox.name, sandbox.netns, sandbox.inode)
+        self._attaching[sandbox.name] = sandbox.inode
+        try:
+            yield
+        finally:
+            del self._attaching[sandbox.name]
+
     def _must_be_new(self, name: str, path: str, inode: int) -> None:
+        if name in self._attaching or inode in self._attaching.values():
+            raise Conflict(f"the name {name} or the namespace {path} is already being attached")
         for sandbox in self._sandboxes.all():
-            if sandbox.name == name and (sandbox.resolves or sandbox.foreign):
+            if sandbox.name == name and (sandbox.resolves or sandbox.attached):
                 raise Conflict(f"the name {name} is already in use by sandbox {sandbox.id[:12]}")
             if sandbox.netns and _inode(sandbox.netns) == inode:
                 what = (
-                    "detach it first" if sandbox.foreign else "a container gets its networks by `create` and `connect`"
+                    "detach it first" if sandbox.attached else "a container gets its networks by `create` and `connect`"
                 )
                 raise Conflict(f"namespace {path} already belongs to {sandbox.name}: {what}")
+
+
+def _settings(live: LiveNetwork, request: AttachRequest) -> EndpointSettings:
+    return EndpointSettings(aliases=None if live.predefined else list(request.aliases or ()))
 
 
 def _namespace(request: AttachRequest) -> tuple[str, int]:

@@ -1,0 +1,135 @@
+"""Global networks on this host: in the table as the cluster tells, in the kernel while a container is on them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Sequence
+from ipaddress import ip_address
+from weakref import WeakValueDictionary
+
+from drivers import spec
+from drivers.kernel import Kernel
+from netd.cluster.model import EndpointRecord, GlobalNetwork
+from netd.names import Names
+from netd.network_live import LiveNetworks
+from netd.sandbox import Endpoint
+from netd.teardown import Teardown
+
+log = logging.getLogger(__name__)
+
+
+class Projection:
+    """The cluster's `Listener`. Endpoints that this host loses are put into `lost`, for whoever holds them."""
+
+    def __init__(self, table: LiveNetworks, kernel: Kernel, names: Names) -> None:
+        self.lost: asyncio.Queue[EndpointRecord] = asyncio.Queue()
+        self._table = table
+        self._kernel = kernel
+        self._names = names
+        self._present: set[str] = set()  # networks that are in this host's kernel
+        self._changing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def _lock(self, network_id: str) -> asyncio.Lock:
+        """A network's own, for as long as anybody has it or waits for it."""
+        return self._changing.setdefault(network_id, asyncio.Lock())
+
+    # ---- in the kernel, or not --------------------------------------------------------------------------
+
+    def __contains__(self, network_id: str) -> bool:
+        return network_id in self._present
+
+    async def adopt(self, network_ids: Collection[str], remote: Callable[[str], Sequence[EndpointRecord]]) -> None:
+        """These are in the kernel from before; their peers may be others by now."""
+        self._present.update(network_ids)
+        for network_id in network_ids:
+            if peers := [_peer(e) for e in remote(network_id)]:
+                await self._kernel.ensure_peers(network_id, peers)
+
+    async def ensure(self, network: spec.Network, remote: Callable[[str], Sequence[EndpointRecord]]) -> None:
+        """Have a network in the kernel, with the endpoints of other hosts as peers and names."""
+        async with self._lock(network.id):
+            if network.id in self._present:
+                return
+            try:
+                await self._kernel.ensure_network(network)
+                await self._kernel.ensure_peers(network.id, [_peer(e) for e in remote(network.id)])
+                await self._tell_names(network.id, remote(network.id))
+            except BaseException:
+                await self._clear(network.id)
+                raise
+            self._present.add(network.id)
+
+    async def _tell_names(self, network_id: str, remote: Sequence[EndpointRecord]) -> None:
+        live = self._table.items.get(network_id)
+        if live is not None:
+            own = [member.endpoint for member in live.members.values()]
+            await self._names.put_network(live.record, [*own, *map(shown, remote)])
+
+    async def leave_unused(self, network_id: str) -> None:
+        """Take a network out of the kernel if nobody here is on it."""
+        async with self._lock(network_id):
+            live = self._table.items.get(network_id)
+            if network_id in self._present and not (live is not None and live.members):
+                self._present.discard(network_id)
+                await self._clear(network_id)
+
+    async def _clear(self, network_id: str) -> None:
+        teardown = Teardown(f"network {network_id[:12]}")
+        with teardown.step("bridge and tunnel"):
+            await self._kernel.remove_network(network_id)
+        with teardown.step("names"):
+            await self._names.delete_network(network_id)
+        teardown.tell()
+
+    # ---- what the cluster tells -------------------------------------------------------------------------
+
+    async def network_appeared(self, network: GlobalNetwork) -> None:
+        taken = self._table.named(network.record.name)
+        if taken is not None and taken.record.scope != network.record.scope:
+            log.error("global network %s is hidden here by a local one of that name", network.record.name)
+        self._table.show(network.record)
+
+    async def network_gone(self, network: GlobalNetwork) -> None:
+        self._table.hide(network.id)
+        await self._names.drop_static(network.id)
+
+    async def endpoints_changed(
+        self, network_id: str, present: Sequence[EndpointRecord], gone: Sequence[EndpointRecord]
+    ) -> None:
+        async with self._lock(network_id):
+            if network_id not in self._present:
+                return  # `ensure` takes them all
+            for endpoint in gone:
+                await self._names.leave(shown(endpoint))
+                await self._kernel.remove_peer(network_id, endpoint.id)
+            for endpoint in present:
+                await self._kernel.put_peer(network_id, _peer(endpoint))
+                await self._names.join(shown(endpoint))
+
+    async def endpoint_lost(self, endpoint: EndpointRecord, reason: str) -> None:
+        log.error(
+            "container %s is taken from a global network: %s; restart it, or connect it again, for another address",
+            *(endpoint.name, reason),
+        )
+        self.lost.put_nowait(endpoint)
+
+
+def _peer(record: EndpointRecord) -> spec.Peer:
+    addresses = tuple(ip_address(a) for a in record.addresses)
+    return spec.Peer(record.id, record.mac, addresses, ip_address(record.vtep))
+
+
+def shown(record: EndpointRecord) -> Endpoint:
+    """Another host's endpoint as this host's resolver and `network inspect` see it."""
+    return Endpoint(
+        id=record.id,
+        network_id=record.network_id,
+        network="",
+        mac=record.mac,
+        ipv4=record.ipv4,
+        ipv6=record.ipv6,
+        scope="global",
+        names=record.names,
+        services=record.services,
+    )

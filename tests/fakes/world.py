@@ -1,0 +1,184 @@
+"""A machine of fakes, and the real managers on it, put together as netd/daemon.py does it.
+
+The machine outlives the daemon: `restart_daemon` is kill -9 and a new one that loads.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Coroutine, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from kvstore.contract import Entry
+from netd.attached import AttachedSandboxes
+from netd.attachments import Attachments
+from netd.config import Config
+from netd.container_streams import ContainerStreams
+from netd.containers import ContainerManager
+from netd.events import EventBus
+from netd.gateway import Gateway
+from netd.images import ImageStore
+from netd.ipam.pools import PoolAllocator
+from netd.joining import Joining
+from netd.local_scope import LocalScope
+from netd.model import Container, Image, ImageConfig, Network, StaticRecord
+from netd.names import Names
+from netd.network_live import LiveNetworks
+from netd.networks import NetworkManager
+from netd.publishing import Publisher
+from netd.reconciler import Reconciler
+from netd.records import Records
+from netd.sandbox import Sandbox
+from netd.sandboxes import SandboxManager
+from netd.scope import NoCluster, Scopes
+from netd.tasks import Tasks
+from tests.fakes.calls import Calls
+from tests.fakes.kernel import FakeKernel
+from tests.fakes.launcher import FakeLauncher
+from tests.fakes.loop import Loop
+from tests.fakes.namespaces import FakeNamespaces
+from tests.fakes.resolver import FakeResolver
+from tests.fakes.store import FakeStore
+
+T = TypeVar("T")
+
+IMAGE = "1" * 64
+_ID = re.compile(r"\b[0-9a-f]{12}(?:[0-9a-f]{52})?\b")
+_VARIES = re.compile(r"20\d\d-\d\d-\d\dT[\d:.]+Z|(?<=\"Pid\":)\d+")
+_CONFIG = Config(bip="172.17.0.1/28")
+
+
+class World:
+    """A machine, and the daemon that runs on it now. Close it: it is the running event loop until then."""
+
+    def __init__(self, root: Path, entries: Mapping[str, Entry] | None = None) -> None:
+        self.root = root
+        self.calls = Calls()
+        self.store = FakeStore(self.calls, entries or {f"images/{IMAGE}": _image()})
+        self.namespaces = FakeNamespaces(self.calls)
+        self.kernel = FakeKernel(self.calls, self.namespaces)
+        self.resolver = FakeResolver(self.calls)
+        self.launcher = FakeLauncher(self.calls, root)
+        for key in self.store.under("images"):
+            (root / "images" / key / "rootfs").mkdir(parents=True)
+        self.loop = Loop()
+        self.loop.enter()
+        self._gone: list[Loop] = []
+        self.daemon = Daemon(self)
+        self.run(self.daemon.load())
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.loop.run(work)
+
+    def kill_daemon(self) -> Daemon:
+        """kill -9: what was under way stops where it is. The new daemon has not loaded yet."""
+        self._gone.append(self.loop)
+        self.calls.waiting.clear()
+        self.loop = Loop(self.loop.time())
+        self.loop.enter()
+        self.daemon = Daemon(self)
+        return self.daemon
+
+    def restart_daemon(self) -> None:
+        self.run(self.kill_daemon().load())
+
+    def shape(self) -> str:
+        """All that outlives the daemon, with ids and times left out: worlds of one shape load in one way."""
+        parts = [
+            *(f"{key}={entry.value!r}" for key, entry in self.store.entries.items()),
+            *(f"{id} {p.started} {p.paused} {p.status}" for id, p in self.launcher.processes.items()),
+            *self.namespaces.present,
+            *self.kernel.networks,
+            *(f"{s.id} {[e.id for e in s.endpoints]}" for s in self.kernel.sandboxes.values()),
+            *(f"{key} {[(r.endpoint, r.names) for r in t.values()]}" for key, t in self.resolver.networks.items()),
+            *(f"{v.sandbox} {v.container} {v.networks}" for v in self.resolver.sandboxes.values()),
+        ]
+        numbers: dict[str, str] = {}
+        text = _VARIES.sub("", "\n".join(parts))
+        return _ID.sub(lambda found: numbers.setdefault(found[0][:12], f"#{len(numbers)}"), text)
+
+    def close(self) -> None:
+        for loop in (*self._gone, self.loop):
+            loop.enter()
+            loop.drain()
+        self.loop.leave()
+        shutil.rmtree(self.root, ignore_errors=True)
+
+
+class Daemon:
+    """One life of the daemon: its managers, over a machine's fakes."""
+
+    def __init__(self, world: World) -> None:
+        store, kernel, resolver, launcher = world.store, world.kernel, world.resolver, world.launcher
+        self._world = world
+        self.loaded = False
+        self.events = EventBus()
+        self.names = Names(resolver, Records(store, "dns", tuple[StaticRecord, ...]), lambda: _CONFIG)  # type: ignore[arg-type]
+        table = LiveNetworks()
+        local = LocalScope(
+            table,
+            Records(store, "networks", Network),
+            PoolAllocator(host_id="fake"),
+            kernel,  # type: ignore[arg-type]
+            self.names,
+            _CONFIG,
+        )
+        self.networks = NetworkManager(table, Scopes(local, NoCluster()), self.events)
+        self.sandboxes = SandboxManager(
+            Records(store, "sandboxes", Sandbox),
+            self.networks,
+            kernel,  # type: ignore[arg-type]
+            self.names,
+            world.namespaces,  # type: ignore[arg-type]
+        )
+        self.publisher = Publisher()
+        self.joining = Joining(self.networks, self.sandboxes, Gateway(self.networks))
+        self.attachments = Attachments(
+            self.networks, self.sandboxes, self.joining, self.names, self.publisher, self.events, world.root
+        )
+        self.images = ImageStore(world.root, store)
+        self.containers = ContainerManager(
+            Records(store, "containers", Container),
+            self.images,
+            self.attachments,
+            launcher,  # type: ignore[arg-type]
+            self.events,
+            world.root,
+        )
+        self.attached = AttachedSandboxes(self.networks, self.sandboxes, self.joining)
+        self.reconciler = Reconciler(resolver, self.names, self.networks, self.sandboxes)  # type: ignore[arg-type]
+        self.tasks = Tasks()
+        self.streams = ContainerStreams(self.containers, launcher, self.events)  # type: ignore[arg-type]
+
+    async def load(self) -> None:
+        """As `_Daemon._open` in netd/daemon.py, in its order."""
+        await self.images.load()
+        await self.names.load()
+        await self.networks.load()
+        await self.sandboxes.load()
+        await self.containers.load()
+        await self.attached.let_go_of_the_lost()
+        await self.reconciler.adopt()
+        await self.sandboxes.restore_kernel()
+        await self.networks.start(self.sandboxes.all())
+        self.tasks.keep_running(self.reconciler.run, "reconciling names and sandboxes")
+        await self.reconciler.settled(1)
+        self.containers.begin()
+        self.loaded = True
+
+    def records(self) -> dict[str, Container]:
+        """What it believes of its containers."""
+        return {live.record.id: live.record for live in self.containers.live.values()}
+
+    def ports_held(self) -> set[str]:
+        """The ids of the sandboxes that hold ports of the host."""
+        return {owner for owner, ports in self.publisher._ports._owned.items() if ports}
+
+
+def _image() -> Entry:
+    image = Image(id=f"sha256:{IMAGE}", created="2026-01-01T00:00:00Z", repo_tags=["app:latest"], config=ImageConfig())
+    return Entry(f"images/{IMAGE}", msgspec.json.encode(image), 1)

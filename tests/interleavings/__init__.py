@@ -1,0 +1,1 @@
+"""Every pair of operations, the second begun at every await of the first."""

@@ -1,0 +1,442 @@
+"""Containers: the states they can be in, what can happen to them, and what must be true afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from kvstore.contract import Entry, StoreError
+from netd.containers import ContainerManager
+from netd.errors import Conflict, NotFound, NotModified
+from netd.filters import Filters
+from netd.model import (
+    IPAM,
+    Container,
+    ContainerCreate,
+    EndpointIPAMConfig,
+    EndpointSettings,
+    ExecConfig,
+    HostConfig,
+    IPAMConfig,
+    NetworkConnect,
+    NetworkCreate,
+    NetworkDisconnect,
+    NetworkingConfig,
+    PortBinding,
+    RestartPolicy,
+)
+from tests.fakes.consistent import complaints
+from tests.fakes.world import World
+from tests.interleavings.engine import Operation, Outcome, kill_and_load
+
+NETWORKS = {"blue": "172.30.0.0/28", "green": "172.31.0.0/28", "red": "172.29.0.0/28"}
+_COUNT = itertools.count()
+_PORTS: dict[str, list[PortBinding] | None] = {"80/tcp": [PortBinding(host_ip="127.0.0.1", host_port="8080")]}
+
+
+_LIFE = frozenset({"start", "stop", "kill", "restart", "rm", "rm-f", "ends", "prune", "dies"})
+_NETWORK = frozenset({"rename", "connect", "disconnect"})
+_ALL = _LIFE | _NETWORK | {"pause", "unpause", "exec", "exec again", "create"}
+
+
+@dataclass(frozen=True)
+class State:
+    """How `web` is when two operations meet, which can be the first and which the second, and upon whom."""
+
+    name: str
+    build: Callable[[Containers], Coroutine[Any, Any, None]]
+    first: frozenset[str] = _ALL
+    second: frozenset[str] = _ALL
+    subjects: tuple[str, str] = ("web", "web")
+
+    def make(self, root: Path) -> Containers:
+        return Containers(root, self)
+
+    def firsts(self) -> list[Operation[Containers]]:
+        return self._operations(self.subjects[0], self.first)
+
+    def seconds(self) -> list[Operation[Containers]]:
+        return self._operations(self.subjects[1], self.second)
+
+    def _operations(self, subject: str, kinds: frozenset[str]) -> list[Operation[Containers]]:
+        return [op for op in operations(subject, self) if op.name.removesuffix(f" {subject}") in kinds]
+
+
+class Containers:
+    """A world with the container `web`, an older one that does not run, and clients that wait for `web`."""
+
+    def __init__(self, root: Path, state: State) -> None:
+        self.world = World(root / str(next(_COUNT)), base(root))
+        self.state = state
+        self.ids = {record.name: record.id for record in self.world.daemon.records().values()}
+        self.exec_id = ""
+        self.world.run(state.build(self))
+        self.world.loop.settle(0)
+        web = self.record("web")
+        self._loop = self.world.loop
+        self._ran = web is not None and web.state.running
+        self._process = self.world.launcher.processes.get(self.ids["web"])
+        self._waits = {c: self._wait(c) for c in ("not-running", "next-exit", "removed") if self._ran or c == "removed"}
+        self.world.loop.settle(0)
+
+    def close(self) -> None:
+        self.world.close()
+
+    # ---- before -----------------------------------------------------------------------------------------
+
+    async def create(self, name: str, **host: Any) -> None:
+        """A container that is called so, on `blue` unless told otherwise."""
+        host.setdefault("network_mode", "blue")
+        body = ContainerCreate(image="app", cmd=["serve"], host_config=HostConfig(**host))
+        self.ids[name], _ = await self.containers.create(body, name)
+
+    async def run(self, name: str, **host: Any) -> None:
+        await self.create(name, **host)
+        await self.containers.start(self.ids[name])
+
+    def _wait(self, condition: str) -> asyncio.Task[Any]:
+        async def client() -> Any:
+            return await self.containers.wait(self.ids["web"], condition)
+
+        return self.world.loop.create_task(client(), name=f"wait {condition}")
+
+    # ---- looking ----------------------------------------------------------------------------------------
+
+    @property
+    def containers(self) -> ContainerManager:
+        return self.world.daemon.containers
+
+    def record(self, name: str) -> Container | None:
+        """The container that was called so at first; None if it is gone."""
+        return self.world.daemon.records().get(self.ids[name])
+
+    def runs(self, name: str) -> bool:
+        return self.ids[name] in self.world.launcher.running()
+
+    # ---- afterwards -------------------------------------------------------------------------------------
+
+    def complaints(self, outcomes: Sequence[Outcome[Any]], failed: Sequence[str]) -> list[str]:
+        """What is wrong now, and what is wrong when a new daemon has loaded."""
+        wrong = []
+        if not self.world.daemon.loaded:
+            errors = [o.error for o in outcomes if o.operation.name == "dies"]
+            if not any(isinstance(error, StoreError) for error in errors):
+                wrong.append("the daemon does not start")
+            self.world.restart_daemon()
+            self.world.loop.settle()
+        else:
+            excused = {area for name in failed for area in _LEFT_BY.get(name, ())}
+            wrong += [c.text for c in complaints(self.world) if c.area not in excused]
+            wrong += self._waiting()
+        shape = self.world.shape()
+        if shape not in _restarted:
+            _restarted[shape] = self._after_a_restart()
+        return wrong + [f"after a restart: {text}" for text in _restarted[shape] if text not in wrong]
+
+    def _after_a_restart(self) -> list[str]:
+        before = self._seen()
+        self.world.restart_daemon()
+        self.world.loop.settle()
+        return self._changed(before, self._seen()) + [c.text for c in complaints(self.world)]
+
+    def _waiting(self) -> list[str]:
+        """Clients that wait for what has happened already."""
+        if self.world.loop is not self._loop:
+            return []  # they were cut off with their daemon
+        gone = self.record("web") is None
+        over = gone or (self._ran and (self._process is None or not self._process.runs))
+        ended = {"removed": gone, "not-running": over, "next-exit": over}
+        return [f"a client waits for {c} for ever" for c, task in self._waits.items() if ended[c] and not task.done()]
+
+    def _seen(self) -> dict[str, tuple[str, frozenset[str], bool, bool]]:
+        return {
+            r.id: (r.name, frozenset(r.networks), r.state.running, r.host_config.restart_policy.name == "always")
+            for r in self.world.daemon.records().values()
+        }
+
+    def _changed(self, before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+        wrong = [f"{before[id][0]} is gone" for id in before.keys() - after]
+        wrong += [f"{after[id][0]} is back" for id in after.keys() - before]
+        for id in before.keys() & after:
+            name, networks, running, always = before[id]
+            if after[id][:2] != (name, networks):
+                wrong.append(f"{name} on {set(networks)} is now {after[id][0]} on {set(after[id][1])}")
+            if running != after[id][2] and (running or not always):  # which is started again even if it was stopped
+                wrong.append(f"{name} {'runs no more' if running else 'runs'}")
+        return wrong
+
+
+# what was wrong after a restart of the daemon, by the shape of what it found: most interleavings end in the same few
+_restarted: dict[str, list[str]] = {}
+
+# what a clean-up that fails may leave behind: a new daemon finds and removes it
+_LEFT_BY = {
+    "Kernel.remove_sandbox": {"kernel"},
+    "Namespaces.unpin": {"namespaces"},
+    "Launcher.delete": {"bundles"},
+    "Launcher.discard": {"files"},
+    "Store.delete": {"sandboxes", "endpoints", "kernel", "resolver", "namespaces", "addresses", "ports"},
+}
+
+
+# ---- states ---------------------------------------------------------------------------------------------
+
+
+async def _created(scene: Containers) -> None:
+    await scene.create("web", port_bindings=_PORTS)
+
+
+async def _running(scene: Containers) -> None:
+    await scene.run("web", port_bindings=_PORTS)
+    scene.exec_id = await scene.world.daemon.streams.exec_create(scene.ids["web"], ExecConfig(cmd=["once"]))
+
+
+async def _always(scene: Containers) -> None:
+    await scene.run("web", port_bindings=_PORTS, restart_policy=RestartPolicy("always"))
+
+
+async def _paused(scene: Containers) -> None:
+    await scene.run("web")
+    await scene.containers.pause(scene.ids["web"])
+
+
+async def _backing_off(scene: Containers) -> None:
+    await _always(scene)
+    scene.world.launcher.processes[scene.ids["web"]].end(1)
+
+
+async def _auto_remove(scene: Containers) -> None:
+    await scene.run("web", auto_remove=True)
+
+
+async def _two_networks(scene: Containers) -> None:
+    await scene.create("web")
+    await scene.containers.connect("green", NetworkConnect(container=scene.ids["web"]))
+    await scene.containers.start(scene.ids["web"])
+
+
+async def _sharing(scene: Containers) -> None:
+    await scene.run("db")
+    await scene.create("web", network_mode=f"container:{scene.ids['db']}")
+
+
+async def _linked(scene: Containers) -> None:
+    await scene.run("db", network_mode="bridge")
+    await scene.create("web", network_mode="bridge", links=["db:data"])
+
+
+_BESIDE = _LIFE | _NETWORK  # upon the container that another one needs
+_NEEDING = frozenset({"start", "stop", "restart", "rm", "dies"})
+
+STATES = {
+    state.name: state
+    for state in (
+        State("created", _created),
+        State("running", _running),
+        State("always", _always, _LIFE | {"rename"}, _LIFE | {"rename"}),
+        State("paused", _paused, _LIFE | {"pause", "unpause", "exec"}, _LIFE | {"pause", "unpause", "exec"}),
+        State("backing-off", _backing_off, _LIFE | _NETWORK | {"time passes"}, _LIFE | _NETWORK | {"pause", "exec"}),
+        State("auto-remove", _auto_remove, _LIFE | {"connect"}, _LIFE | {"rename", "connect"}),
+        State("two-networks", _two_networks, _NETWORK | {"start", "stop", "rm-f", "ends", "dies"}, _LIFE | _NETWORK),
+        State("sharing", _sharing, _NEEDING, _BESIDE, ("web", "db")),
+        State("shared", _sharing, _BESIDE, _NEEDING, ("db", "web")),
+        State("linking", _linked, _NEEDING, _BESIDE, ("web", "db")),
+        State("linked", _linked, _BESIDE, _NEEDING, ("db", "web")),
+    )
+}
+
+
+# ---- operations -----------------------------------------------------------------------------------------
+
+
+def operations(subject: str, state: State) -> list[Operation[Containers]]:
+    """All that can happen to this container."""
+
+    def undone(*names: str) -> frozenset[str]:
+        return frozenset({"prune", *(f"{name} {subject}" for name in names)})
+
+    def the(call: Callable[[ContainerManager, str], Awaitable[Any]]) -> Callable[[Containers], Any]:
+        async def run(scene: Containers) -> Any:
+            return await call(scene.containers, scene.ids[subject])
+
+        return run
+
+    def is_gone(scene: Containers, _: Any) -> str | None:
+        return "it is there" if scene.record(subject) is not None else None
+
+    def exists(wrong: Callable[[Containers, Container], str | None]) -> Callable[[Containers, Any], str | None]:
+        def keeps(scene: Containers, _: Any) -> str | None:
+            record = scene.record(subject)
+            return "the container is gone" if record is None else wrong(scene, record)
+
+        return keeps
+
+    def must_run(scene: Containers, _: Container) -> str | None:
+        return None if scene.runs(subject) else "it does not run"
+
+    def must_not_run(scene: Containers, _: Any) -> str | None:
+        return "it runs" if scene.runs(subject) else None
+
+    removing = (*_REMOVED, *_ENDING) if state.name == "auto-remove" else _REMOVED
+    # a new daemon starts those that are always to run, even if a user had stopped them
+    reborn = frozenset({"dies"} if state.name in ("always", "backing-off") else ())
+    # a container that is about to be restarted runs, for who looks from outside
+    refusals = (NotModified, Conflict) if state.name == "backing-off" else (NotModified,)
+    table = [
+        Operation(f"start {subject}", the(lambda c, id: c.start(id)), exists(must_run), undone(*_ENDING, *_REMOVED)),
+        Operation(
+            f"stop {subject}", the(lambda c, id: c.stop(id)), must_not_run, undone(*_STARTING) | reborn, refusals
+        ),
+        Operation(
+            f"kill {subject}",
+            the(lambda c, id: c.kill(id)),
+            must_not_run,
+            undone(*_STARTING) | reborn,
+            refusals if state.name == "backing-off" else (),
+        ),
+        Operation(
+            f"restart {subject}", the(lambda c, id: c.restart(id)), exists(must_run), undone(*_ENDING, *_REMOVED)
+        ),
+        Operation(f"rm {subject}", the(lambda c, id: c.remove(id, force=False, volumes=False, link=False)), is_gone),
+        Operation(
+            f"rm-f {subject}",
+            the(lambda c, id: c.remove(id, force=True, volumes=False, link=False)),
+            is_gone,
+            never=(Conflict,),
+        ),
+        Operation(
+            f"rename {subject}",
+            the(lambda c, id: c.rename(id, "other")),
+            exists(lambda scene, record: None if record.name == "other" else f"its name is {record.name}"),
+            undone(*removing),
+        ),
+        Operation(
+            f"pause {subject}",
+            the(lambda c, id: c.pause(id)),
+            exists(lambda scene, record: None if record.state.paused else "it is not paused"),
+            undone("unpause", *_ENDING, *_STARTING, *_REMOVED),
+        ),
+        Operation(
+            f"unpause {subject}",
+            the(lambda c, id: c.unpause(id)),
+            exists(lambda scene, record: "it is paused" if record.state.paused else None),
+            undone("pause", *removing),
+        ),
+        Operation(
+            f"connect {subject}",
+            lambda scene: _connect(scene, subject),
+            exists(lambda scene, record: None if "red" in record.networks else "it is not connected"),
+            undone(*removing),
+        ),
+        Operation(
+            f"disconnect {subject}",
+            lambda scene: _disconnect(scene, subject),
+            lambda scene, network: _still_on(scene, subject, network),
+            undone(*removing),
+        ),
+        Operation(f"exec {subject}", lambda scene: _exec(scene, subject)),
+        Operation(f"ends {subject}", lambda scene: _end(scene, subject), asks=False),
+        Operation("prune", lambda scene: scene.containers.prune(Filters()), _pruned, never=(NotFound, Conflict)),
+        Operation("create", _create, _was_created, undone_by=frozenset({"prune"})),
+        Operation("dies", kill_and_load, asks=False),
+    ]
+    if state.name == "running":
+        table.append(
+            Operation(
+                "exec again",
+                lambda scene: scene.world.daemon.streams.exec_start(scene.exec_id, detach=True, tty=False),
+                _started_once,
+            )
+        )
+    if state.name == "backing-off":
+        table.append(
+            Operation("time passes", _nothing, exists(must_run), undone(*_ENDING, *_REMOVED), asks=False, lasts=True)
+        )
+    return table
+
+
+_STARTING = ("start", "restart")
+_ENDING = ("stop", "kill", "ends", "restart")
+_REMOVED = ("rm", "rm-f")
+
+
+async def _connect(scene: Containers, subject: str) -> None:
+    settings = EndpointSettings(ipam_config=EndpointIPAMConfig(ipv4_address="172.29.0.9"))
+    await scene.containers.connect("red", NetworkConnect(container=scene.ids[subject], endpoint_config=settings))
+
+
+async def _disconnect(scene: Containers, subject: str) -> str:
+    network = next(iter(scene.containers.find(scene.ids[subject]).record.networks), "blue")
+    await scene.containers.disconnect(network, NetworkDisconnect(container=scene.ids[subject]))
+    return network
+
+
+def _still_on(scene: Containers, subject: str, network: str) -> str | None:
+    record = scene.record(subject)
+    return f"it is on {network}" if record is None or network in record.networks else None
+
+
+async def _exec(scene: Containers, subject: str) -> None:
+    streams = scene.world.daemon.streams
+    exec_id = await streams.exec_create(scene.ids[subject], ExecConfig(cmd=["true"]))
+    await streams.exec_start(exec_id, detach=True, tty=False)
+
+
+def _started_once(scene: Containers, _: Any) -> str | None:
+    process = scene.world.launcher.processes.get(scene.ids["web"])
+    started = [each for each in process.execs if each.spec.args == ("once",)] if process is not None else []
+    return None if len(started) <= 1 else f"it was started {len(started)} times"
+
+
+async def _end(scene: Containers, subject: str) -> None:
+    process = scene.world.launcher.processes.get(scene.ids[subject])
+    if process is not None and process.started:
+        process.end(1)
+
+
+async def _create(scene: Containers) -> str:
+    body = ContainerCreate(
+        image="app",
+        cmd=["serve"],
+        host_config=HostConfig(network_mode="red"),
+        networking_config=NetworkingConfig(
+            {"red": EndpointSettings(ipam_config=EndpointIPAMConfig(ipv4_address="172.29.0.9"))}
+        ),
+    )
+    return (await scene.containers.create(body, "other"))[0]
+
+
+def _was_created(scene: Containers, id: str) -> str | None:
+    record = scene.world.daemon.records().get(id)
+    return None if record is not None and record.name == "other" else "it is not there"
+
+
+def _pruned(scene: Containers, ids: Sequence[str]) -> str | None:
+    there = set(ids) & scene.world.daemon.records().keys()
+    if there:
+        return "a container that it removed is there"
+    return "the old container is there" if scene.record("old") is not None else None
+
+
+async def _nothing(scene: Containers) -> None:
+    """A restart that is due comes by itself."""
+
+
+@cache
+def base(root: Path) -> dict[str, Entry]:
+    """A store with the networks of all scenes, and the old container."""
+    world = World(root / "base")
+    try:
+        for name, subnet in NETWORKS.items():
+            request = NetworkCreate(name=name, ipam=IPAM(config=[IPAMConfig(subnet=subnet)]))
+            world.run(world.daemon.networks.create(request))
+        old = ContainerCreate(image="app", cmd=["serve"], host_config=HostConfig(network_mode="blue"))
+        world.run(world.daemon.containers.create(old, "old"))
+        return dict(world.store.entries)
+    finally:
+        world.close()
