@@ -32,6 +32,8 @@ class ContainerStreams:
         live = self._containers.find(ref)
         if live.record.state.paused:
             raise Conflict(f"container {ref} is paused, unpause the container before attach")
+        if live.record.state.restarting:
+            raise Conflict(f"container {ref} is restarting, wait until the container is running")
         try:
             return self._launcher.attach(live.record.id)  # also when it is just being started
         except Conflict:

@@ -80,6 +80,9 @@ def test_one_that_runs_is_heard_at_once() -> None:
         here.web.become(status="paused", paused=True)
         with pytest.raises(Conflict, match="is paused, unpause the container before attach"):
             await here.attached()
+        here.web.become(status="restarting", paused=False, restarting=True)
+        with pytest.raises(Conflict, match="is restarting, wait until the container is running"):
+            await here.attached()
 
     run(scenario())
 
