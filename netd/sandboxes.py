@@ -89,13 +89,12 @@ class SandboxManager:
         """Undo `pin` and `bring_up`, however far they came. What cannot be undone now is told in the log, and undone
         later: until then the record stays, which a daemon that starts again takes up."""
         async with self._locks.of(sandbox.id):
-            known = sandbox.id in self._going
             self._going[sandbox.id] = sandbox
             try:
                 teardown = await self._take_down(sandbox)
                 teardown.tell()
             finally:
-                for endpoint in () if known else sandbox.endpoints:
+                for endpoint in sandbox.endpoints:
                     self._networks.leave(endpoint)
 
     async def _take_down(self, sandbox: Sandbox) -> Teardown:

@@ -319,6 +319,19 @@ def test_no_record_is_written_of_a_network_that_goes_meanwhile() -> None:
             assert not h.store.under("dns") and not h.resolver.lines
 
 
+def test_whoever_waited_for_the_removal_of_a_network_s_records_adds_none() -> None:
+    with host() as h:
+        red = h.network("red")
+        h.run(h.names.add_static(red.id, DB, here(h, red.id)))
+        removed = h.loop.create_task(h.networks.remove("red"))
+        h.until(lambda: any(call.name == "Store.delete" for call in h.calls.waiting) and red.id not in h.networks.live)
+        mail = StaticRecord(name="mail", type="A", data="192.0.2.2")
+        added = h.loop.create_task(h.names.add_static(red.id, mail, here(h, red.id)))
+        h.until(lambda: removed.done() and added.done())
+        assert isinstance(added.exception(), NotFound)
+        assert not h.store.under("dns")
+
+
 def test_records_that_the_store_does_not_let_go_of_go_later() -> None:
     with host() as h:
         red = h.network("red")

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from drivers.spec import DriverError
 from kvstore.contract import Entry, StoreUnavailable
 from netd.errors import NotFound
+from netd.network_live import Member
 from tests.core.host import Host, host
 from tests.fakes.resolver import Mood
 
@@ -52,6 +53,7 @@ def test_what_cannot_be_taken_down_now_is_taken_down_later(step: str) -> None:
         # for everybody else it is gone, and nobody is in its way
         assert h.sandboxes.get(web.id) is None and web not in h.sandboxes.all()
         assert h.names_on(red) == set() and h.taken_on(red) == set()
+        assert f"sandboxes/{web.id}" in h.store.entries  # which tells of it to a daemon that starts meanwhile
         h.settle()
         h.calls.broken.clear()
         h.settle()
@@ -76,9 +78,15 @@ def test_an_address_that_was_given_back_is_not_given_back_again_by_what_comes_la
         h.calls.broken.add("Store.delete")
         h.run(h.sandboxes.tear_down(web))
         h.calls.broken.clear()
-        taken = {address for e in h.up("db", red).endpoints for address in e.addresses}
+        endpoint = replace(web.endpoints[0], id="db-on-red")
+        db = replace(web, id="s-db", netns=h.namespaces.path("s-db"), endpoints=(endpoint,))
+        h.run(h.sandboxes.pin(db))
+        h.networks.adopt(Member(db.container_id, db.name, db.endpoints[0]))  # it has that very address
+        h.run(h.sandboxes.bring_up(db))
+        taken = h.taken_on(red)
+        h.run(h.sandboxes.tear_down(web))
         h.settle()
-        assert h.taken_on(red) == taken
+        assert h.taken_on(red) == taken != set()
 
 
 def test_a_daemon_that_starts_again_takes_up_what_was_not_taken_down() -> None:
@@ -236,6 +244,15 @@ def test_one_bad_record_harms_only_its_own_sandbox(value: bytes) -> None:
         assert list(h.sandboxes.all()) == [web]
         assert h.names_on(red) == {"web"} and h.has_dns(web)
         assert h.store.entries["sandboxes/s-bad"].value == value  # for somebody to look at
+
+
+def test_a_sandbox_that_only_the_resolver_has_lost_gets_new_sockets() -> None:
+    with host() as h:
+        web = h.up("web", h.network("red"))
+        h.run(h.resolver.delete_sandbox(web.id))
+        h.names.dirty.mark_sandbox(web.id)
+        h.settle()
+        assert h.has_dns(web)
 
 
 def test_a_kernel_that_cannot_be_looked_at_does_not_keep_the_daemon_from_starting() -> None:
