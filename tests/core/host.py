@@ -12,13 +12,16 @@ from netd.config import Config
 from netd.events import EventBus
 from netd.hostresolv import HostResolvConf
 from netd.ipam.pools import PoolAllocator
+from netd.local_scope import LocalScope
 from netd.model import Network, NetworkCreate, StaticRecord
 from netd.names import Names
-from netd.networks import Member, NetworkManager
+from netd.network_live import LiveNetworks, Member
+from netd.networks import NetworkManager
 from netd.reconciler import Reconciler
 from netd.records import Records
 from netd.sandbox import Endpoint, Sandbox
 from netd.sandboxes import SandboxManager
+from netd.scope import NoCluster, Scopes
 from netd.tasks import Tasks
 from tests.fakes.calls import Calls
 from tests.fakes.kernel import FakeKernel
@@ -59,7 +62,9 @@ class Host:
         self.tasks = Tasks()
         self.names = Names(resolver, Records(store, "dns", tuple[StaticRecord, ...]), lambda: CONFIG, self._host_file)
         pools = PoolAllocator(host_id="fake")
-        self.networks = NetworkManager(Records(store, "networks", Network), pools, kernel, self.names, EventBus())
+        table = LiveNetworks()
+        local = LocalScope(table, Records(store, "networks", Network), pools, kernel, self.names, CONFIG)
+        self.networks = NetworkManager(table, Scopes(local, NoCluster()), EventBus())
         self.sandboxes = SandboxManager(
             Records(store, "sandboxes", Sandbox), self.networks, kernel, self.names, namespaces
         )
@@ -68,7 +73,7 @@ class Host:
     async def load(self) -> None:
         """As a daemon does at its start."""
         await self.names.load()
-        await self.networks.load(CONFIG)
+        await self.networks.load()
         await self.sandboxes.load()
         await self.reconciler.adopt()
         await self.sandboxes.restore_kernel()
@@ -107,11 +112,11 @@ class Host:
             network=network.name,
             ifname=f"eth{number}",
             mac="02:42:0a:00:00:02",
-            ipv4=f"{live.spaces[0].allocate()}/{live.spaces[0].pool.prefixlen}",
+            ipv4=live.addresses.take(4),
             predefined=live.predefined,
             names=() if live.predefined else (name,),
         )
-        self.networks.join(Member(f"c-{name}", name, endpoint))
+        self.networks.adopt(Member(f"c-{name}", name, endpoint))
         return endpoint
 
     def planned(self, name: str, *networks: Network) -> Sandbox:
@@ -157,8 +162,8 @@ class Host:
         live = self.networks.live[network.id]
         held = {address for member in live.members.values() for address in member.endpoint.addresses}
         gateway = (network.ipam.config or [])[0].gateway
-        hosts = list(live.spaces[0].pool.hosts())[:32]
-        return held | {str(a) for a in hosts if live.spaces[0].in_use(a) and str(a) != gateway}
+        hosts = list(live.addresses.spaces[0].pool.hosts())[:32]
+        return held | {str(a) for a in hosts if live.addresses.spaces[0].in_use(a) and str(a) != gateway}
 
 
 @contextmanager

@@ -217,7 +217,7 @@ def test_static_records_stay_when_the_last_container_leaves_and_go_with_the_netw
     names = world.daemon.names
     endpoint = world.run(join(world))
     given = StaticRecord(name="printer", type="A", data="10.9.0.200")
-    world.run(names.add_static("far" * 8, given))
+    world.run(names.add_static("far" * 8, given, lambda: world.daemon.networks.find("far" * 8)))
     world.run(leave(world, endpoint))
     world.loop.settle()
     assert names.static("far" * 8) == (given,)
