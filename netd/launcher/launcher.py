@@ -141,7 +141,7 @@ class Launcher:
             init = self._init(id)
             if init is not None:
                 os.close(init)
-                return None if self._unstarted(id) else Running(target.pid or 0)
+                return None if self._unstarted(id) else Running(target.pid or 0, self.cgroups.frozen(id))
             # it has just ended, its conmon is about to say how
             if not await processes.ended_within(pidfd, RECOVERY):
                 raise Unkillable(f"the conmon of container {id} does not end although its process has")
