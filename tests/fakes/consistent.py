@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from netd.model import Container, Network
+from netd.model import Container, Image, Network
 from netd.names import record as resolver_record
 from netd.sandbox import Sandbox
 from tests.fakes.world import World
@@ -24,7 +24,10 @@ class Complaint(NamedTuple):
 
 def complaints(world: World) -> list[Complaint]:
     """Everything that is wrong with a quiet world; empty if nothing is."""
-    checks = (_processes, _records, _sandboxes, _endpoints, _kernel, _resolver, _namespaces, _addresses, _ports, _files)
+    checks = (
+        *(_processes, _records, _sandboxes, _endpoints, _kernel, _resolver),
+        *(_namespaces, _addresses, _ports, _files, _images),
+    )
     return [complaint for check in checks for complaint in check(world)]
 
 
@@ -100,6 +103,10 @@ def _endpoints(world: World) -> Iterator[Complaint]:
             on = {endpoint.network for endpoint in sandbox.endpoints}
             yield from _differ("endpoints", f"networks of {record.name}'s sandbox", on, set(record.networks))
             yield from _differ("endpoints", f"the name of {record.name}'s sandbox", sandbox.name, record.name)
+    for sandbox in world.daemon.sandboxes.all():
+        for endpoint in sandbox.endpoints:
+            if endpoint.network_id not in world.daemon.networks.live:
+                yield Complaint("endpoints", f"{sandbox.name} is on {endpoint.network}, which is gone")
     for live in world.daemon.networks.live.values():
         wanted = {
             e.id: (s.name, e)
@@ -182,3 +189,17 @@ def _files(world: World) -> Iterator[Complaint]:
     left = {path.name for path in directory.iterdir()} if directory.is_dir() else set()
     for name in left - world.daemon.records().keys():
         yield Complaint("files", f"the directory of {name[:12]}, which is gone, is left")
+
+
+def _images(world: World) -> Iterator[Complaint]:
+    """Each image has its record and its files, each name is one image's, and no container lacks its own."""
+    stored = {k: msgspec.json.decode(v, type=Image) for k, v in world.store.under("images").items()}
+    yield from _differ("images", "images", dict(world.daemon.images.images), stored)
+    left = {path.name for path in (world.root / "images").iterdir()}
+    yield from _differ("images", "directories of images", left, set(stored))
+    names = [name for image in stored.values() for name in image.repo_tags]
+    if len(names) != len(set(names)):
+        yield Complaint("images", f"a name is two images': {names}")
+    for record in world.daemon.records().values():
+        if record.image_id.removeprefix("sha256:") not in stored:
+            yield Complaint("images", f"the image of {record.name} is gone")

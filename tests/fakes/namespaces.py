@@ -53,4 +53,6 @@ class FakeNamespaces:
         if path not in self.present:
             raise DriverError(f"network namespace {path} does not exist")
         await step()
+        if path not in self.present:
+            raise FileNotFoundError(path)
         yield Sockets(None, None, self.present[path])  # type: ignore[arg-type]

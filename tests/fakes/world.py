@@ -60,6 +60,7 @@ class World:
 
     def __init__(self, root: Path, entries: Mapping[str, Entry] | None = None, *, clustered: bool = False) -> None:
         self.root = root
+        self.watching = False  # whether daemons look for attached namespaces that go, every second
         self.calls = Calls()
         self.cluster = FakeCluster(self.calls)
         self.clustered = clustered
@@ -177,6 +178,8 @@ class Daemon:
         await self.networks.start(self.sandboxes.all())
         self.tasks.keep_running(self.reconciler.run, "reconciling names and sandboxes")
         await self.reconciler.settled(1)
+        if self._world.watching:
+            self.tasks.keep_running(self.attached.watch, "watching attached namespaces")
         self.containers.begin()
         self.loaded = True
 

@@ -3,39 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from kvstore.contract import Entry, StoreError
 from netd.containers import ContainerManager
 from netd.errors import Conflict, NotFound, NotModified
 from netd.filters import Filters
 from netd.model import (
-    IPAM,
     Container,
     ContainerCreate,
     EndpointIPAMConfig,
     EndpointSettings,
     ExecConfig,
     HostConfig,
-    IPAMConfig,
     NetworkConnect,
-    NetworkCreate,
     NetworkDisconnect,
     NetworkingConfig,
     PortBinding,
     RestartPolicy,
 )
-from tests.fakes.consistent import complaints
-from tests.fakes.world import World
-from tests.interleavings.engine import Operation, Outcome, kill_and_load
+from tests.interleavings.engine import Operation, kill_and_load
+from tests.interleavings.scene import BasicScene
 
-NETWORKS = {"blue": "172.30.0.0/28", "green": "172.31.0.0/28", "red": "172.29.0.0/28"}
-_COUNT = itertools.count()
 _PORTS: dict[str, list[PortBinding] | None] = {"80/tcp": [PortBinding(host_ip="127.0.0.1", host_port="8080")]}
 
 
@@ -67,13 +58,12 @@ class State:
         return [op for op in operations(subject, self) if op.name.removesuffix(f" {subject}") in kinds]
 
 
-class Containers:
+class Containers(BasicScene):
     """A world with the container `web`, an older one that does not run, and clients that wait for `web`."""
 
     def __init__(self, root: Path, state: State) -> None:
-        self.world = World(root / str(next(_COUNT)), base(root))
+        super().__init__(root)
         self.state = state
-        self.ids = {record.name: record.id for record in self.world.daemon.records().values()}
         self.exec_id = ""
         self.world.run(state.build(self))
         self.world.loop.settle(0)
@@ -83,9 +73,6 @@ class Containers:
         self._process = self.world.launcher.processes.get(self.ids["web"])
         self._waits = {c: self._wait(c) for c in ("not-running", "next-exit", "removed") if self._ran or c == "removed"}
         self.world.loop.settle(0)
-
-    def close(self) -> None:
-        self.world.close()
 
     # ---- before -----------------------------------------------------------------------------------------
 
@@ -118,70 +105,17 @@ class Containers:
     def runs(self, name: str) -> bool:
         return self.ids[name] in self.world.launcher.running()
 
-    # ---- afterwards -------------------------------------------------------------------------------------
-
-    def complaints(self, outcomes: Sequence[Outcome[Any]], failed: Sequence[str]) -> list[str]:
-        """What is wrong now, and what is wrong when a new daemon has loaded."""
-        wrong = []
-        if not self.world.daemon.loaded:
-            errors = [o.error for o in outcomes if o.operation.name == "dies"]
-            if not any(isinstance(error, StoreError) for error in errors):
-                wrong.append("the daemon does not start")
-            self.world.restart_daemon()
-            self.world.loop.settle()
-        else:
-            excused = {area for name in failed for area in _LEFT_BY.get(name, ())}
-            wrong += [c.text for c in complaints(self.world) if c.area not in excused]
-            wrong += self._waiting()
-        shape = self.world.shape()
-        if shape not in _restarted:
-            _restarted[shape] = self._after_a_restart()
-        return wrong + [f"after a restart: {text}" for text in _restarted[shape] if text not in wrong]
-
-    def _after_a_restart(self) -> list[str]:
-        before = self._seen()
-        self.world.restart_daemon()
-        self.world.loop.settle()
-        return self._changed(before, self._seen()) + [c.text for c in complaints(self.world)]
-
-    def _waiting(self) -> list[str]:
-        """Clients that wait for what has happened already."""
+    def waiting(self) -> list[str]:
         if self.world.loop is not self._loop:
             return []  # they were cut off with their daemon
-        gone = self.record("web") is None
-        over = gone or (self._ran and (self._process is None or not self._process.runs))
-        ended = {"removed": gone, "not-running": over, "next-exit": over}
-        return [f"a client waits for {c} for ever" for c, task in self._waits.items() if ended[c] and not task.done()]
-
-    def _seen(self) -> dict[str, tuple[str, frozenset[str], bool, bool]]:
-        return {
-            r.id: (r.name, frozenset(r.networks), r.state.running, r.host_config.restart_policy.name == "always")
-            for r in self.world.daemon.records().values()
-        }
-
-    def _changed(self, before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-        wrong = [f"{before[id][0]} is gone" for id in before.keys() - after]
-        wrong += [f"{after[id][0]} is back" for id in after.keys() - before]
-        for id in before.keys() & after:
-            name, networks, running, always = before[id]
-            if after[id][:2] != (name, networks):
-                wrong.append(f"{name} on {set(networks)} is now {after[id][0]} on {set(after[id][1])}")
-            if running != after[id][2] and (running or not always):  # which is started again even if it was stopped
-                wrong.append(f"{name} {'runs no more' if running else 'runs'}")
-        return wrong
-
-
-# what was wrong after a restart of the daemon, by the shape of what it found: most interleavings end in the same few
-_restarted: dict[str, list[str]] = {}
-
-# what a clean-up that fails may leave behind: a new daemon finds and removes it
-_LEFT_BY = {
-    "Kernel.remove_sandbox": {"kernel"},
-    "Namespaces.unpin": {"namespaces"},
-    "Launcher.delete": {"bundles"},
-    "Launcher.discard": {"files"},
-    "Store.delete": {"sandboxes", "endpoints", "kernel", "resolver", "namespaces", "addresses", "ports"},
-}
+        record = self.record("web")
+        ended = self._process is not None and not self._process.runs
+        over = {"removed": record is None, "not-running": ended, "next-exit": ended}
+        return [
+            f"a client waits for {condition} for ever"
+            for condition, task in self._waits.items()
+            if (record is None or over[condition]) and not task.done()
+        ]
 
 
 # ---- states ---------------------------------------------------------------------------------------------
@@ -425,18 +359,3 @@ def _pruned(scene: Containers, ids: Sequence[str]) -> str | None:
 
 async def _nothing(scene: Containers) -> None:
     """A restart that is due comes by itself."""
-
-
-@cache
-def base(root: Path) -> dict[str, Entry]:
-    """A store with the networks of all scenes, and the old container."""
-    world = World(root / "base")
-    try:
-        for name, subnet in NETWORKS.items():
-            request = NetworkCreate(name=name, ipam=IPAM(config=[IPAMConfig(subnet=subnet)]))
-            world.run(world.daemon.networks.create(request))
-        old = ContainerCreate(image="app", cmd=["serve"], host_config=HostConfig(network_mode="blue"))
-        world.run(world.daemon.containers.create(old, "old"))
-        return dict(world.store.entries)
-    finally:
-        world.close()

@@ -57,6 +57,7 @@ class Operation(Generic[S]):
     undone_by: frozenset[str] = frozenset()
     acknowledges: tuple[type[Exception], ...] = ()  # errors that promise as much as a result
     never: tuple[type[Exception], ...] = ()  # errors that it has no reason to raise
+    refuses: tuple[type[Exception], ...] = ()  # errors with which it may be refused, beside netd's own
     asks: bool = True  # whether it is a request, which a daemon that still loads does not hear
     lasts: bool = False  # whether the time that passes after its end belongs to it
 
@@ -274,7 +275,7 @@ class Play(Generic[S]):
                 yield f"{outcome.operation} waits for ever at {where(outcome.task)}"
             return
         error = outcome.error
-        if error is not None and not _expected(error, failed):
+        if error is not None and not (isinstance(error, outcome.operation.refuses) or _expected(error, failed)):
             yield f"{outcome.operation} raised {_told(error)}"
         elif isinstance(error, outcome.operation.never) and not failed:
             yield f"{outcome.operation} gave up with {_told(error)}"

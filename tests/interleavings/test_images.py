@@ -1,0 +1,16 @@
+"""No order in which two calls can meet loses an image or a name of one, or takes it from under a container."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.interleavings.images import STATES
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_whatever_begins_meanwhile_is_done_or_refused_and_nothing_is_left(
+    wrong: Callable[[str, str], str], state: str
+) -> None:
+    assert not wrong("images", state)

@@ -1,0 +1,16 @@
+"""No order in which two calls can meet takes a network from under somebody, or leaves half of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.interleavings.networks import STATES
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_whatever_begins_meanwhile_is_done_or_refused_and_nothing_is_left(
+    wrong: Callable[[str, str], str], state: str
+) -> None:
+    assert not wrong("networks", state)
