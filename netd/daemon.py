@@ -143,6 +143,7 @@ class _Daemon:
         state = await _adopt_resolver(resolver, sandboxes)
         await sandboxes.restore_kernel()
         await networks.start(sandboxes.all())
+        await joining.recover()
         tasks = Tasks()
         stack.push_async_callback(tasks.close)
         tasks.keep_running(partial(_lose_endpoints, projection, containers, attached, tasks), "lose endpoints")

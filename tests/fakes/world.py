@@ -154,6 +154,7 @@ class Daemon:
         self.sandboxes.adopt_resolver(state.sandboxes)
         await self.sandboxes.restore_kernel()
         await self.networks.start(self.sandboxes.all())
+        await self.joining.recover()
         await self.sandboxes.restore_names(state.known, state.networks)
         self.containers.begin()
         self.loaded = True
