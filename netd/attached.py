@@ -17,6 +17,7 @@ from netd.endpoints import EndpointRequest
 from netd.errors import Conflict, InvalidParameter, NotFound
 from netd.joining import Joining
 from netd.model import Docker, EndpointSettings
+from netd.namespaces import OWN, Namespaces
 from netd.network_live import LiveNetwork
 from netd.networks import NetworkManager
 from netd.resolvconf import RESOLVER
@@ -45,10 +46,13 @@ class AttachRequest(Docker, frozen=True):
 class AttachedSandboxes:
     """The attached namespaces of this host. One that goes, with its process or its path, is let go."""
 
-    def __init__(self, networks: NetworkManager, sandboxes: SandboxManager, joining: Joining) -> None:
+    def __init__(
+        self, networks: NetworkManager, sandboxes: SandboxManager, joining: Joining, namespaces: Namespaces
+    ) -> None:
         self._networks = networks
         self._sandboxes = sandboxes
         self._joining = joining
+        self._namespaces = namespaces
         self._attaching: dict[str, int] = {}  # names and inodes of those that are just being attached
         self._changing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -71,7 +75,7 @@ class AttachedSandboxes:
         """Give a namespace its endpoints and the resolver."""
         check_name(request.name)
         check_servers(request.dns or (), request.dns_routes or ())
-        path, inode = _namespace(request)
+        path, inode = self._namespace(request)
         sandbox_id = secrets.token_hex(32)
         sandbox = Sandbox(
             id=sandbox_id,
@@ -94,6 +98,19 @@ class AttachedSandboxes:
                     await self._take_back(sandbox)
                     raise
         return _view(sandbox)
+
+    def _namespace(self, request: AttachRequest) -> tuple[str, int]:
+        """The path and the inode of the namespace that is meant."""
+        if bool(request.netns) == bool(request.pid):
+            raise InvalidParameter("give the namespace either as a path or as a pid")
+        path = request.netns or f"/proc/{request.pid}/ns/net"
+        inode = self._namespaces.inode(path)
+        if inode is None:
+            there = "is no network namespace" if os.path.exists(path) else "does not exist"
+            raise InvalidParameter(f"cannot attach to {path}: it {there}")
+        if inode == self._namespaces.inode(OWN):
+            raise InvalidParameter(f"{path} is the daemon's own network namespace")
+        return path, inode
 
     async def _wanted(self, sandbox: Sandbox, request: AttachRequest) -> Sequence[tuple[LiveNetwork, EndpointRequest]]:
         """An endpoint on each of the networks, however often it is named."""
@@ -136,7 +153,7 @@ class AttachedSandboxes:
     async def let_go_of_the_lost(self) -> None:
         """Forget the namespaces that are no longer at their path: there is nothing to take back from them."""
         for sandbox in self.all():
-            if _inode(sandbox.netns) != sandbox.inode:
+            if self._namespaces.inode(sandbox.netns) != sandbox.inode:
                 await self._let_go(sandbox)
 
     async def _let_go(self, lost: Sandbox) -> None:
@@ -167,7 +184,7 @@ class AttachedSandboxes:
         for sandbox in self._sandboxes.all():
             if sandbox.name == name and (sandbox.resolves or sandbox.attached):
                 raise Conflict(f"the name {name} is already in use by sandbox {sandbox.id[:12]}")
-            if sandbox.netns and _inode(sandbox.netns) == inode:
+            if sandbox.netns and self._namespaces.inode(sandbox.netns) == inode:
                 what = (
                     "detach it first" if sandbox.attached else "a container gets its networks by `create` and `connect`"
                 )
@@ -176,29 +193,6 @@ class AttachedSandboxes:
 
 def _settings(live: LiveNetwork, request: AttachRequest) -> EndpointSettings:
     return EndpointSettings(aliases=None if live.predefined else list(request.aliases or ()))
-
-
-def _namespace(request: AttachRequest) -> tuple[str, int]:
-    """The path and the inode of the namespace that is meant."""
-    if bool(request.netns) == bool(request.pid):
-        raise InvalidParameter("give the namespace either as a path or as a pid")
-    path = request.netns or f"/proc/{request.pid}/ns/net"
-    inode = _inode(path)
-    if inode is None:
-        there = "is no network namespace" if os.path.exists(path) else "does not exist"
-        raise InvalidParameter(f"cannot attach to {path}: it {there}")
-    if inode == _inode("/proc/self/ns/net"):
-        raise InvalidParameter(f"{path} is the daemon's own network namespace")
-    return path, inode
-
-
-def _inode(path: str) -> int | None:
-    """The number that tells network namespaces apart; None if there is none at `path`."""
-    try:
-        found = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    return found.st_ino if found.st_dev == os.stat("/proc/self/ns/net").st_dev else None
 
 
 def _view(sandbox: Sandbox) -> dict[str, Any]:

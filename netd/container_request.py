@@ -153,7 +153,8 @@ def updated(record: Container, body: ContainerUpdate) -> Container:
 def check_policy(policy: RestartPolicy) -> None:
     """`InvalidParameter` for a restart policy that Docker does not have."""
     if policy.name not in ("", "no", "always", "unless-stopped", "on-failure"):
-        raise InvalidParameter(f"invalid restart policy: unknown policy '{policy.name}'")
+        known = "use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
+        raise InvalidParameter(f"invalid restart policy: unknown policy '{policy.name}'; {known}")
     if policy.name != "on-failure" and policy.maximum_retry_count:
         raise InvalidParameter("invalid restart policy: maximum retry count can only be used with 'on-failure'")
     if policy.maximum_retry_count < 0:

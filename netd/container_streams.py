@@ -1,8 +1,9 @@
-"""What flows in and out of containers: attach, logs, exec, terminal size, the process list."""
+"""What flows in and out of containers: attach, logs, terminal size, the process list; their execs."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from functools import partial
 from typing import Any
 
 from netd.containers import ContainerManager
@@ -11,7 +12,6 @@ from netd.events import EventBus
 from netd.execs import Execs
 from netd.launcher import Launcher
 from netd.launcher.streams import Streams
-from netd.model import ExecConfig
 from netd.pending import PendingStreams
 
 
@@ -21,22 +21,28 @@ class ContainerStreams:
     def __init__(self, containers: ContainerManager, launcher: Launcher, events: EventBus) -> None:
         self._containers = containers
         self._launcher = launcher
-        self._execs = Execs(launcher, events)
+        self.execs = Execs(containers, launcher, events)
+
+    async def close(self) -> None:
+        """Follow no process any longer; they go on."""
+        await self.execs.close()
 
     async def attach(self, ref: str, *, stdin: bool, stdout: bool, stderr: bool, logs: bool, stream: bool) -> Streams:
         """The container's streams; before a start they begin to flow with it."""
         live = self._containers.find(ref)
         if live.record.state.paused:
             raise Conflict(f"container {ref} is paused, unpause the container before attach")
-        streams = PendingStreams(live.record.config.tty)
-        if not live.record.state.running:
-            live.pending.append(streams)
-            return streams
+        if live.record.state.restarting:
+            raise Conflict(f"container {ref} is restarting, wait until the container is running")
         try:
-            return self._launcher.attach(live.record.id)
-        except Conflict:  # it ends at this moment: nothing will come any more
+            return self._launcher.attach(live.record.id)  # also when it is just being started
+        except Conflict:
+            streams = PendingStreams(live.record.config.tty, partial(_forget, live.pending))
+        if live.record.state.running:  # it ends at this moment: nothing will come any more
             streams.cancel()
-            return streams
+        else:
+            live.pending.append(streams)
+        return streams
 
     async def logs(
         self,
@@ -49,7 +55,7 @@ class ContainerStreams:
         until: float,
         tail: int | None,
         timestamps: bool,
-    ) -> tuple[bool, AsyncIterator[tuple[int, bytes]]]:
+    ) -> tuple[bool, AsyncGenerator[tuple[int, bytes]]]:
         """Whether the container has a terminal, and its output so far or as it comes."""
         live = self._containers.find(ref)
         frames = self._launcher.logs(
@@ -74,19 +80,8 @@ class ContainerStreams:
         live.must_run()
         return await self._launcher.top(live.record.id, ps_args)
 
-    async def exec_create(self, ref: str, config: ExecConfig) -> str:
-        """Prepare a process inside a running container; its id."""
-        live = self._containers.find(ref)
-        live.must_run()
-        if live.record.state.paused:
-            raise Conflict(f"container {ref} is paused, unpause the container before exec")
-        return self._execs.create(live.record, config)
 
-    async def exec_start(self, exec_id: str, *, detach: bool, tty: bool) -> Streams | None:
-        return await self._execs.start(exec_id, detach=detach)
-
-    def exec_inspect(self, exec_id: str) -> dict[str, Any]:
-        return self._execs.inspect(exec_id)
-
-    async def exec_resize(self, exec_id: str, height: int, width: int) -> None:
-        await self._execs.resize(exec_id, height, width)
+def _forget(pending: list[PendingStreams], streams: PendingStreams) -> None:
+    """The client has gone before the start."""
+    if streams in pending:
+        pending.remove(streams)

@@ -77,24 +77,36 @@ class ContainerManager:
         for record in sorted(self._records.items.values(), key=lambda record: record.created):
             self._containers.add(record)
             self._attachments.reserve_static(record)
+        jobs = [
+            self._tasks.start(self._clear_leftovers(), "the removal of what is left of containers"),
+            *(
+                self._tasks.start(self._life.recover(live), f"the recovery of container {live.record.name}")
+                for live in list(self.live.values())
+            ),
+        ]
+        await asyncio.wait(jobs, timeout=RECOVERY_SECONDS)
+        await self._attachments.sweep({live.record.sandbox_id for live in self.live.values()})
+        await asyncio.to_thread(_remove_unknown, self._root, set(self.live))
+
+    async def _clear_leftovers(self) -> None:
+        """Of containers that are not there any more, or do not run."""
         kept = {record.id for record in self._records.items.values() if record.state.alive}
         jobs = [
-            self._tasks.start(self._life.recover(live), f"the recovery of container {live.record.name}")
-            for live in list(self.live.values())
-        ]
-        jobs += [
             self._tasks.start(self._clear(container_id), f"the removal of what is left of container {container_id}")
             for container_id in await self._launcher.owned() - kept
         ]
         if jobs:
-            await asyncio.wait(jobs, timeout=RECOVERY_SECONDS)
-        await self._attachments.sweep({live.record.sandbox_id for live in self.live.values()})
-        await asyncio.to_thread(_remove_unknown, self._root, set(self.live))
+            await asyncio.wait(jobs)
 
     async def _clear(self, container_id: str) -> None:
-        await self._launcher.delete(container_id)
-        if container_id not in self.live:
+        live = self.live.get(container_id)
+        if live is None:
+            await self._launcher.delete(container_id)
             await self._launcher.discard(container_id)
+            return
+        async with live.lock:
+            if not live.record.state.alive:  # it may have been started meanwhile
+                await self._launcher.delete(container_id)
 
     def begin(self) -> None:
         """The daemon is complete: restart what is to be restarted."""

@@ -122,9 +122,8 @@ class _Daemon:
         local = LocalScope(table, Records(store, "networks", Network), pools, kernel, names, config)
         everywhere, hosts = await self._open_cluster(stack, store, daemon_id, table, projection, kernel)
         networks = NetworkManager(table, Scopes(local, everywhere), events)
-        sandboxes = SandboxManager(
-            Records(store, "sandboxes", Sandbox), networks, kernel, names, Namespaces(run / "netns")
-        )
+        namespaces = Namespaces(run / "netns")
+        sandboxes = SandboxManager(Records(store, "sandboxes", Sandbox), networks, kernel, names, namespaces)
         joining = Joining(networks, sandboxes, Gateway(networks))
         attachments = Attachments(networks, sandboxes, joining, names, Publisher(), events, data)
         images = ImageStore(data, store)
@@ -132,12 +131,14 @@ class _Daemon:
         containers = ContainerManager(
             Records(store, "containers", Container), images, attachments, launcher, events, data
         )
+        stack.push_async_callback(launcher.close)
         stack.push_async_callback(containers.close)
-        attached = AttachedSandboxes(networks, sandboxes, joining)
+        attached = AttachedSandboxes(networks, sandboxes, joining, namespaces)
         reconciler = Reconciler(resolver, names, networks, sandboxes)
         tasks = Tasks()
         stack.push_async_callback(tasks.close)
         streams = ContainerStreams(containers, launcher, events)
+        stack.push_async_callback(streams.close)
         system = System(daemon_id, lambda: self.config, containers, images, launcher.runtime, names.state)
 
         await images.load()

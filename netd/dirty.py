@@ -13,12 +13,13 @@ class Dirty:
 
     def __init__(self) -> None:
         self.everything = True  # the resolver process is one that nothing was compared with yet
+        self.kernel = False
         self.networks: dict[str, None] = {}
         self.sandboxes: dict[str, None] = {}
         self.news = asyncio.Event()
 
     def __bool__(self) -> bool:
-        return self.everything or bool(self.networks) or bool(self.sandboxes)
+        return self.everything or self.kernel or bool(self.networks) or bool(self.sandboxes)
 
     def mark_network(self, network_id: str) -> None:
         """Its table, or a name in it, has not been told."""
@@ -28,6 +29,11 @@ class Dirty:
     def mark_sandbox(self, sandbox_id: str) -> None:
         """Its view has not been told, or the kernel does not follow its record, or it has not gone completely."""
         self.sandboxes[sandbox_id] = None
+        self.news.set()
+
+    def mark_kernel(self) -> None:
+        """The kernel as a whole could not be looked at."""
+        self.kernel = True
         self.news.set()
 
     def mark_everything(self) -> None:

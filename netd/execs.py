@@ -8,25 +8,36 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-from netd.errors import Conflict, InvalidParameter, NotFound
+from netd.containers import ContainerManager
+from netd.errors import Conflict, InvalidParameter, NetdError, NotFound
 from netd.events import EventBus
 from netd.launcher import ExecSession, ExecSpec, Launcher
 from netd.launcher.streams import Streams
 from netd.model import Container, ExecConfig
+from netd.pending import PendingStreams, Told
+from netd.tasks import Tasks
 
-_KEPT_ENDED = 300.0  # seconds an ended exec can still be inspected, as in Docker
-_KEPT_UNSTARTED = 3600.0
+KEPT_ENDED = 300.0  # seconds an ended exec can still be inspected, as in Docker
+KEPT_UNSTARTED = 3600.0
+_CANNOT_START = 126  # the exit code if nothing else is known, as in Docker
 
 
-@dataclass(slots=True)
-class _Exec:
-    """One exec: its configuration, then its session, then its exit code."""
+@dataclass(slots=True, eq=False)
+class Exec:
+    """One exec of one run of a container: its configuration, then its session, then its exit code."""
 
-    container: Container
+    id: str
+    container: str  # its id
+    run: str  # when the container was started: with its end, what was not started is gone
     config: ExecConfig
+    started: bool = False
     session: ExecSession | None = None
     exit_code: int | None = None
-    waiter: asyncio.Task[None] | None = None
+    expiry: asyncio.TimerHandle | None = None
+
+    @property
+    def running(self) -> bool:
+        return self.started and self.exit_code is None
 
 
 class _UntilExit:
@@ -52,70 +63,66 @@ class _UntilExit:
 class Execs:
     """All exec instances of this daemon; they are not kept over a restart."""
 
-    def __init__(self, launcher: Launcher, events: EventBus) -> None:
+    def __init__(self, containers: ContainerManager, launcher: Launcher, events: EventBus) -> None:
+        self._containers = containers
         self._launcher = launcher
         self._events = events
-        self._execs: dict[str, _Exec] = {}
+        self._execs: dict[str, Exec] = {}
+        self._tasks = Tasks()
 
-    def create(self, container: Container, config: ExecConfig) -> str:
+    def __len__(self) -> int:
+        return len(self._execs)
+
+    async def close(self) -> None:
+        """Follow them no longer; their processes go on."""
+        for each in list(self._execs.values()):
+            self._drop(each)
+        await self._tasks.close()
+
+    def create(self, ref: str, config: ExecConfig) -> str:
+        """Prepare a process inside a running container; its id."""
+        record = self._running(ref)
         if not config.cmd:
             raise InvalidParameter("no exec command specified")
-        exec_id = secrets.token_hex(32)
-        self._execs[exec_id] = _Exec(container, config)
-        asyncio.get_running_loop().call_later(_KEPT_UNSTARTED, self._drop_unstarted, exec_id)
-        self._publish("exec_create", exec_id)
-        return exec_id
+        for each in list(self._execs.values()):
+            if self._is_over(each):
+                self._drop(each)
+        fresh = Exec(secrets.token_hex(32), record.id, record.state.started_at, config)
+        self._execs[fresh.id] = fresh
+        self._expire(fresh, KEPT_UNSTARTED)
+        self._publish("exec_create", fresh)
+        return fresh.id
 
-    async def start(self, exec_id: str, *, detach: bool) -> Streams | None:
-        """Run it; returns its streams unless detached."""
-        found = self._find(exec_id)
-        if found.session is not None or found.exit_code is not None:
-            raise Conflict(f"exec instance {exec_id} has already been started")
-        config = found.config
-        spec = ExecSpec(
-            args=tuple(config.cmd or ()),
-            env=tuple(config.env or ()),
-            user=config.user,
-            working_dir=config.working_dir,
-            tty=config.tty,
-            stdin=config.attach_stdin and not detach,
-            privileged=config.privileged,
-        )
-        try:
-            found.session = await self._launcher.exec(found.container.id, spec, attach=not detach)
-        except Exception as error:
-            found.exit_code = getattr(error, "exit_code", 126)
-            raise
-        self._publish("exec_start", exec_id)
-        found.waiter = asyncio.create_task(self._wait(exec_id, found, found.session))
-        if detach or found.session.streams is None:
-            return None
-        return _UntilExit(found.session.streams, found.waiter)
+    async def start(self, exec_id: str) -> None:
+        """Run it unseen. It is started whoever waits for that."""
+        found = self._claim(exec_id)
+        error = await asyncio.shield(self._tasks.start(self._run(found), f"exec {exec_id[:12]}"))
+        if error is not None:
+            raise error
 
-    async def _wait(self, exec_id: str, found: _Exec, session: ExecSession) -> None:
-        found.exit_code = await session.wait()
-        self._publish("exec_die", exec_id, {"exitCode": str(found.exit_code)})
-        asyncio.get_running_loop().call_later(_KEPT_ENDED, self._execs.pop, exec_id, None)
-
-    def _drop_unstarted(self, exec_id: str) -> None:
-        found = self._execs.get(exec_id)
-        if found is not None and found.session is None:
-            del self._execs[exec_id]
+    def attach(self, exec_id: str) -> Streams:
+        """Run it in the background; its streams, which begin to flow with it. What keeps it from starting is told
+        on its output, as the answer's head has gone out by then, and by its exit code."""
+        found = self._claim(exec_id)
+        pending = PendingStreams(found.config.tty)
+        self._tasks.start(self._connect(found, pending), f"exec {exec_id[:12]}")
+        return pending
 
     async def resize(self, exec_id: str, height: int, width: int) -> None:
-        session = self._find(exec_id).session
+        """Set the size of its terminal, in characters."""
+        session = self.find(exec_id).session
         if session is None:
             raise Conflict(f"exec instance {exec_id} is not running")
         await session.resize(height, width)
 
     def inspect(self, exec_id: str) -> dict[str, Any]:
         """GET /exec/{id}/json."""
-        found = self._find(exec_id)
+        found = self.find(exec_id)
         config = found.config
         command = config.cmd or [""]
         return {
             "ID": exec_id,
-            "Running": found.session is not None and found.exit_code is None,
+            "Running": found.running,
             "ExitCode": found.exit_code,
             "ProcessConfig": {
                 "tty": config.tty,
@@ -128,21 +135,125 @@ class Execs:
             "OpenStderr": config.attach_stderr,
             "OpenStdout": config.attach_stdout,
             "CanRemove": found.exit_code is not None,
-            "ContainerID": found.container.id,
+            "ContainerID": found.container,
             "DetachKeys": "",
             "Pid": found.session.pid if found.session else 0,
         }
 
-    def _find(self, exec_id: str) -> _Exec:
-        try:
-            return self._execs[exec_id]
-        except KeyError:
-            raise NotFound(f"No such exec instance: {exec_id}") from None
+    def find(self, exec_id: str) -> Exec:
+        """`NotFound` also for one whose container has gone, or has ended before it was started."""
+        found = self._execs.get(exec_id)
+        if found is not None and self._is_over(found):
+            self._drop(found)
+            found = None
+        if found is None:
+            raise NotFound(f"No such exec instance: {exec_id}")
+        return found
 
-    def _publish(self, action: str, exec_id: str, extra: dict[str, str] | None = None) -> None:
-        found = self._execs[exec_id]
-        record = found.container
+    # ---- inside: starting ----
+
+    def _claim(self, exec_id: str) -> Exec:
+        """Mark it as started, which only one of several can."""
+        found = self.find(exec_id)
+        if found.started:
+            state = "is already running" if found.running else "has already run"
+            raise Conflict(f"Error: Exec command {exec_id} {state}")
+        self._running(found.container)
+        found.started = True
+        self._publish("exec_start", found)
+        return found
+
+    async def _run(self, found: Exec) -> NetdError | None:
+        """What kept it from starting: not an error of ours, so not one of the background either."""
+        try:
+            await self._launch(found, attach=False)
+        except NetdError as error:
+            return error
+        return None
+
+    async def _connect(self, found: Exec, pending: PendingStreams) -> None:
+        streams: Streams | None
+        try:
+            streams = await self._launch(found, attach=True)
+        except NetdError as error:
+            streams = Told(str(error), tty=pending.tty)
+        except BaseException:
+            pending.cancel()
+            raise
+        if streams is None:
+            pending.cancel()
+        elif pending.cancelled:  # the client went while its process was being started
+            await streams.close()
+        else:
+            pending.connect(streams)
+
+    async def _launch(self, found: Exec, *, attach: bool) -> Streams | None:
+        config = found.config
+        spec = ExecSpec(
+            args=tuple(config.cmd or ()),
+            env=tuple(config.env or ()),
+            user=config.user,
+            working_dir=config.working_dir,
+            tty=config.tty,
+            stdin=config.attach_stdin and attach,
+            privileged=config.privileged,
+        )
+        try:
+            found.session = await self._launcher.exec(found.container, spec, attach=attach)
+        except BaseException as error:
+            self._ended(found, getattr(error, "exit_code", _CANNOT_START))
+            raise
+        ended = self._tasks.start(self._follow(found, found.session), f"exec {found.id[:12]}")
+        return _UntilExit(found.session.streams, ended) if found.session.streams is not None else None
+
+    async def _follow(self, found: Exec, session: ExecSession) -> None:
+        code = await session.wait()
+        self._ended(found, code)
+        self._publish("exec_die", found, {"exitCode": str(code)})
+
+    def _ended(self, found: Exec, code: int) -> None:
+        found.exit_code = code
+        self._expire(found, KEPT_ENDED)
+
+    # ---- inside: containers and time ----
+
+    def _running(self, ref: str) -> Container:
+        """The container as it is now; `Conflict` unless a process can be started in it."""
+        live = self._containers.find(ref)
+        live.must_run()
+        if live.record.state.paused:
+            raise Conflict(f"container {ref} is paused, unpause the container before exec")
+        return live.record
+
+    def _is_over(self, each: Exec) -> bool:
+        live = self._containers.live.get(each.container)
+        if live is None:
+            return True
+        state = live.record.state
+        return not each.started and not (state.running and state.started_at == each.run)
+
+    def _expire(self, each: Exec, seconds: float) -> None:
+        """Drop it after so many seconds; one that runs then is kept."""
+        if each.expiry is not None:
+            each.expiry.cancel()
+        if self._execs.get(each.id) is each:
+            each.expiry = asyncio.get_running_loop().call_later(seconds, self._expired, each)
+
+    def _expired(self, each: Exec) -> None:
+        if not each.running:
+            self._drop(each)
+
+    def _drop(self, each: Exec) -> None:
+        self._execs.pop(each.id, None)
+        if each.expiry is not None:
+            each.expiry.cancel()
+
+    def _publish(self, action: str, each: Exec, extra: dict[str, str] | None = None) -> None:
+        live = self._containers.live.get(each.container)
+        if live is None:
+            return
         if action != "exec_die":
-            action = f"{action}: {' '.join(found.config.cmd or ())}"
-        attributes = {"image": record.config.image, "name": record.name, "execID": exec_id, **(extra or {})}
+            action = f"{action}: {' '.join(each.config.cmd or ())}"
+        record = live.record
+        attributes = {"image": record.config.image, "name": record.name, "execID": each.id, **(extra or {})}
         self._events.publish("container", action, record.id, attributes)

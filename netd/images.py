@@ -125,7 +125,7 @@ class ImageStore:
         """An image from a tar archive (plain, gzip, bzip2, xz or zstd) with the configuration that `changes`
         make; named `repo:tag` unless `repo` is empty. Raises `InvalidParameter`."""
         name = image_refs.normalise(repo, tag) if repo else ""
-        config = image_changes.apply(ImageConfig(), changes)
+        config = await asyncio.to_thread(image_changes.apply, ImageConfig(), changes)  # ranges of ports may be long
         self._root.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=self._root))
         try:

@@ -92,6 +92,8 @@ class LocalScope:
             else:
                 record = await self._create_bridge(record, pools)
             self._show(record)
+            if not record.config_only:
+                await self._names.put_network(record)
 
     async def _create_bridge(self, record: Network, pools: Sequence[PoolRequest]) -> Network:
         taken: list[IPv4Network | IPv6Network] = []
@@ -108,7 +110,6 @@ class LocalScope:
             wanted = network_spec(record)
             self._kernel.validate_network(wanted, existing)
             await self._kernel.ensure_network(wanted)
-            await self._names.put_network(record)
             await self._records.add(record.id, record)
             return record
         except BaseException:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from drivers import netns
 
+OWN = "/proc/self/ns/net"
+
 
 @dataclass(frozen=True, slots=True)
 class Sockets:
@@ -31,6 +33,15 @@ class Namespaces:
     def path(self, sandbox_id: str) -> str:
         """Where a sandbox's namespace is pinned (fact 3.60)."""
         return str(self._directory / sandbox_id[:12])
+
+    @staticmethod
+    def inode(path: str) -> int | None:
+        """The number that tells network namespaces apart; None if there is none at `path`, anywhere on this host."""
+        try:
+            found = os.stat(path)
+        except (OSError, ValueError):
+            return None
+        return found.st_ino if found.st_dev == os.stat(OWN).st_dev else None
 
     async def pin(self, path: str) -> None:
         """Make a namespace with nothing but loopback in it."""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
-from netd.launcher.streams import Streams
+from netd.launcher.streams import STDOUT, Streams
 
 
 class PendingStreams:
-    """Becomes the real streams at `connect`; ends empty if the start never comes (`cancel`)."""
+    """Becomes the real streams at `connect`; ends empty if the start never comes (`cancel`).
 
-    def __init__(self, tty: bool) -> None:
+    `forget` is called when nobody waits for the start any more.
+    """
+
+    def __init__(self, tty: bool, forget: Callable[[PendingStreams], None] | None = None) -> None:
         self.tty = tty
+        self._forget = forget
         self._real: asyncio.Future[Streams | None] = asyncio.get_running_loop().create_future()
 
     def connect(self, streams: Streams) -> None:
@@ -47,5 +51,27 @@ class PendingStreams:
     async def close(self) -> None:
         if self._real.done() and (streams := self._real.result()) is not None:
             await streams.close()
-        else:
-            self.cancel()
+            return
+        self.cancel()
+        if self._forget is not None:
+            self._forget(self)
+
+
+class Told:
+    """The streams of a process that could not be started: the reason, and the end."""
+
+    def __init__(self, text: str, *, tty: bool) -> None:
+        self.tty = tty
+        self._text = text
+
+    async def frames(self) -> AsyncIterator[tuple[int, bytes]]:
+        yield STDOUT, f"{self._text}\r\n".encode()
+
+    async def write(self, data: bytes) -> None:
+        return None
+
+    async def close_stdin(self) -> None:
+        return None
+
+    async def close(self) -> None:
+        return None

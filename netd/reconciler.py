@@ -76,6 +76,9 @@ class Reconciler:
                 self._mark_all(state)
         elif self._names.away:
             await self._names.find()
+        if self._dirty.kernel:
+            self._dirty.kernel = False
+            await self._sandboxes.restore_kernel()
         networks = list(self._dirty.networks)
         for network_id in networks:
             if self._is_served(network_id):

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from dns.client import Ports
 from drivers import spec
 from drivers.kernel import Kernel
+from drivers.spec import DriverError
 from netd.errors import NotFound
 from netd.locks import Locks
 from netd.names import Names
@@ -88,13 +89,12 @@ class SandboxManager:
         """Undo `pin` and `bring_up`, however far they came. What cannot be undone now is told in the log, and undone
         later: until then the record stays, which a daemon that starts again takes up."""
         async with self._locks.of(sandbox.id):
-            known = sandbox.id in self._going
             self._going[sandbox.id] = sandbox
             try:
                 teardown = await self._take_down(sandbox)
                 teardown.tell()
             finally:
-                for endpoint in () if known else sandbox.endpoints:
+                for endpoint in sandbox.endpoints:
                     self._networks.leave(endpoint)
 
     async def _take_down(self, sandbox: Sandbox) -> Teardown:
@@ -194,8 +194,9 @@ class SandboxManager:
         added = [endpoint for endpoint in wider.endpoints if endpoint not in sandbox.endpoints]
         async with self._locks.of(sandbox.id):
             try:
+                self._must_be_there(sandbox)
                 await self._project(wider)
-                await self._put(wider)
+                await self._records.put(sandbox.id, wider)
             except BaseException:
                 await self._take_back(sandbox, added)
                 raise
@@ -216,7 +217,8 @@ class SandboxManager:
         """Take an endpoint from a running sandbox; returns the sandbox as it is then."""
         narrower = sandbox.without_endpoint(endpoint.id)
         async with self._locks.of(sandbox.id):
-            await self._put(narrower)  # from here on it is so, and all else follows, now or later
+            self._must_be_there(sandbox)
+            await self._records.put(sandbox.id, narrower)  # from here on it is so, and all else follows, now or later
             try:
                 with self._following(narrower) as teardown:
                     with teardown.step(f"names of {endpoint.network}"):
@@ -231,16 +233,16 @@ class SandboxManager:
     async def rename(self, sandbox: Sandbox, renamed: Sandbox) -> None:
         """The same sandbox under a new name: its records in the tables change at once."""
         async with self._locks.of(sandbox.id):
-            await self._put(renamed)
+            self._must_be_there(sandbox)
+            await self._records.put(sandbox.id, renamed)
             self._names.dirty.mark_sandbox(sandbox.id)  # the name in the query log can wait
             for endpoint in renamed.endpoints:
                 self._networks.count(Member(renamed.container_id, renamed.name, endpoint))
                 await self._names.join(endpoint)
 
-    async def _put(self, sandbox: Sandbox) -> None:
-        if sandbox.id in self._going:
+    def _must_be_there(self, sandbox: Sandbox) -> None:
+        if self.get(sandbox.id) is None:
             raise NotFound(f"sandbox {sandbox.id} has been removed")
-        await self._records.put(sandbox.id, sandbox)
 
     # ---- after a restart --------------------------------------------------------------------------------
 
@@ -258,7 +260,10 @@ class SandboxManager:
 
     async def sweep_namespaces(self) -> None:
         """Remove the pinned namespaces that no record vouches for: a crash between pinning and recording."""
-        await self._namespaces.sweep({sandbox.netns for sandbox in self.all()})
+        try:
+            await self._namespaces.sweep({sandbox.netns for sandbox in self.all()})
+        except (DriverError, OSError) as error:
+            log.error("namespaces that belong to no container are left until the next start: %s", error)
 
     def specs(self) -> list[spec.Sandbox]:
         """Every sandbox that has something in the kernel."""
@@ -285,7 +290,13 @@ class SandboxManager:
     async def restore_kernel(self) -> None:
         """One pass over everything: what is missing comes back, what is not ours to keep goes."""
         wanted = self.specs()
-        repairs = await self._kernel.reconcile(self._networks.specs(), wanted)
+        self._projected.clear()
+        try:
+            repairs = await self._kernel.reconcile(self._networks.specs(), wanted)
+        except DriverError as error:
+            log.error("the kernel does not look as it should, this is tried again: %s", error)
+            self._names.dirty.mark_kernel()
+            return
         if not repairs.failed:
             self._projected = {each.id: each for each in wanted}
 

@@ -16,10 +16,13 @@ def read(path: Path, *, errors: str = "replace") -> str:
     Raises `OSError`, also for what is no regular file and for what is larger than `LIMIT`.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe nobody writes to is not waited for
-    with open(descriptor, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "it is not a regular file", str(path))
-        content = file.read(LIMIT + 1)
+        with open(descriptor, "rb", closefd=False) as file:
+            content = file.read(LIMIT + 1)
+    finally:
+        os.close(descriptor)
     if len(content) > LIMIT:
         raise OSError(errno.EFBIG, f"it has more than {LIMIT} bytes", str(path))
     return content.decode(errors=errors)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable
+from collections.abc import Coroutine
 from typing import cast
 
 from aiohttp import web
@@ -17,6 +18,7 @@ from netd.api.connection import Connection
 from netd.api.routing import Route, Router
 from netd.api.services import Services
 from netd.errors import NetdError
+from netd.tasks import Tasks
 
 __all__ = ["Api", "Services", "make_app"]
 
@@ -36,6 +38,9 @@ _ROUTES = (
     *extras.ROUTES,
     *refused.ROUTES,
 )
+
+
+_Answer = Coroutine[object, object, web.StreamResponse]
 
 
 def make_app(services: Services) -> Api:
@@ -58,16 +63,22 @@ class Api(web.Server):
         self._services = services
         self._router = Router(_ROUTES)
         self._streaming: set[asyncio.Task[object]] = set()
+        self._tasks = Tasks()
 
     def __call__(self) -> Connection:
         return Connection(self, loop=asyncio.get_running_loop(), **self._kwargs)
 
     async def close(self) -> None:
-        """End the streams, wait for the calls under way, close the connections."""
+        """End the streams, wait for the calls under way, also of clients that have gone, close the connections."""
+        deadline = asyncio.get_running_loop().time() + _STOP_SECONDS
         for task in self._streaming:
             task.cancel()
         self.pre_shutdown()
         await self.shutdown(_STOP_SECONDS)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline):
+                await self._tasks.settled()
+        await self._tasks.close()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         version, path = versions.split(request.path)
@@ -80,9 +91,9 @@ class Api(web.Server):
             return await self._stream(request, answer)
         if request.method in ("GET", "HEAD"):
             return await answer
-        return await asyncio.shield(asyncio.ensure_future(answer))
+        return await asyncio.shield(self._tasks.start(answer, f"{request.method} {request.path}"))
 
-    async def _stream(self, request: web.BaseRequest, answer: Awaitable[web.StreamResponse]) -> web.StreamResponse:
+    async def _stream(self, request: web.BaseRequest, answer: _Answer) -> web.StreamResponse:
         task = cast("asyncio.Task[object]", asyncio.current_task())
         self._streaming.add(task)
         try:
@@ -97,7 +108,8 @@ class Api(web.Server):
         self, request: web.BaseRequest, route: Route, version: str, parameters: tuple[str, ...]
     ) -> web.StreamResponse:
         try:
-            return await route.handler(Call(request, self._services, versions.accept(version)), *parameters)
+            call = Call(request, self._services, versions.accept(version), self._tasks)
+            return await route.handler(call, *parameters)
         except NetdError as error:
             return failure(error.status, str(error))
         except StoreUnavailable as error:
@@ -113,8 +125,10 @@ class Api(web.Server):
             return failure(413, f"the request body is too large: {error.text}")
         except web.RequestPayloadError as error:
             return failure(400, f"the request body cannot be read: {error}")
-        except ConnectionError:
-            raise  # the client has gone: there is nobody to answer
+        except ConnectionError as error:
+            if route.streaming:
+                raise  # the client has gone: there is nobody to answer
+            return failure(400, f"the connection broke off: {error}")
         except Exception as error:
             log.exception("%s %s failed", request.method, request.path)
             return failure(500, f"{type(error).__name__}: {error}")

@@ -17,6 +17,7 @@ from netd.api.services import Services
 from netd.api.versions import Version
 from netd.errors import InvalidParameter
 from netd.filters import Filters
+from netd.tasks import Tasks
 from netd.times import moment
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -43,6 +44,7 @@ class Call:
     request: web.BaseRequest
     services: Services
     version: Version
+    tasks: Tasks  # of the API: what must not end with the client
 
     # ---- what was asked ----
 

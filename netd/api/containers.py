@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Coroutine
 
 from aiohttp import web
 
@@ -100,8 +99,12 @@ async def resize(call: Call, ref: str) -> web.Response:
 async def wait(call: Call, ref: str) -> web.StreamResponse:
     """The head goes out before the container ends: `docker run` starts it only then."""
     condition = call.text("condition") or "not-running"
-    outcome = asyncio.ensure_future(call.services.containers.wait(ref, condition))
-    return await call.stream("application/json", _outcome(outcome))
+    outcome = call.services.containers.wait(ref, condition)
+    try:
+        return await call.stream("application/json", _outcome(outcome))
+    finally:
+        if isinstance(outcome, Coroutine):
+            outcome.close()  # nobody has begun to wait if the client went before the head
 
 
 async def _outcome(outcome: Awaitable[tuple[int, str]]) -> AsyncIterator[bytes]:

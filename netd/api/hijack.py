@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import struct
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -20,9 +19,8 @@ from aiohttp.abc import AbstractStreamWriter
 from netd.api.call import HEADERS, Call
 from netd.api.connection import LOOK_SECONDS, Connection, hung_up
 from netd.api.versions import Version
-from netd.launcher.streams import STDOUT, Streams
-
-log = logging.getLogger(__name__)
+from netd.launcher.streams import Streams
+from netd.tasks import Tasks
 
 Frames = AsyncIterator[tuple[int, bytes]]
 
@@ -58,9 +56,7 @@ async def hijack(
     session = _Session(connection, transport, streams, wanted, reads_input=stdin)
     transport.write(_head(call, streams.tty))
     session.take_over()
-    running = asyncio.create_task(session.run(past))
-    _running.add(running)
-    running.add_done_callback(_running.discard)
+    running = call.tasks.start(session.run(past), f"the stream of {call.request.path}")
     try:
         await asyncio.shield(running)  # aiohttp cancels when the client goes, which the session sees by itself
     except asyncio.CancelledError:
@@ -68,9 +64,6 @@ async def hijack(
         await asyncio.shield(running)
         raise
     return _Hijacked()
-
-
-_running: set[asyncio.Task[None]] = set()
 
 
 def _head(call: Call, tty: bool) -> bytes:
@@ -138,19 +131,17 @@ class _Session(asyncio.Protocol):
             self.eof_received()
 
     async def run(self, past: Frames | None) -> None:
-        output = asyncio.create_task(self._send_output(past))
-        ends = [output, *(asyncio.create_task(end) for end in (self._until_gone(), self._until_stopped()))]
-        helpers = [asyncio.create_task(self._feed_input())] if self._reads_input else []
+        tasks = Tasks()
+        output = tasks.start(self._send_output(past), "the output of a process")
+        feeder = tasks.start(self._feed_input(), "the input of a process") if self._reads_input else None
+        gone = tasks.start(self._until_gone(), "the end of a stream")
+        stopped = tasks.start(self._until_stopped(), "the end of all streams")
         try:
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((output, gone, stopped), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            if self._input_ended.is_set() and not output.done() and helpers:
-                await self._end_input(helpers[0], output)
-            for task in (*ends, *helpers):
-                task.cancel()
-            for result in await asyncio.gather(*ends, *helpers, return_exceptions=True):
-                if isinstance(result, Exception):
-                    log.error("a stream of a process broke off", exc_info=result)
+            if self._input_ended.is_set() and not output.done() and feeder is not None:
+                await self._end_input(feeder, output)
+            await tasks.close()
             await self._close()
 
     async def _end_input(self, feeder: asyncio.Task[None], output: asyncio.Task[None]) -> None:
@@ -253,26 +244,6 @@ class _Session(asyncio.Protocol):
 
     async def _until_stopped(self) -> None:
         await self._stopped.wait()
-
-
-class Told:
-    """The streams of a process that could not be started: the reason, and the end."""
-
-    def __init__(self, text: str, *, tty: bool) -> None:
-        self.tty = tty
-        self._text = text
-
-    async def frames(self) -> Frames:
-        yield STDOUT, f"{self._text}\r\n".encode()
-
-    async def write(self, data: bytes) -> None:
-        return None
-
-    async def close_stdin(self) -> None:
-        return None
-
-    async def close(self) -> None:
-        return None
 
 
 class Silent:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator
 
 from aiohttp import web
 
@@ -47,9 +48,10 @@ async def logs(call: Call, ref: str) -> web.StreamResponse:
     return await call.stream(hijack.content_type(call.version, tty=tty), _pieces(frames, tty))
 
 
-async def _pieces(frames: AsyncIterator[tuple[int, bytes]], tty: bool) -> AsyncIterator[bytes]:
-    async for stream, data in frames:
-        yield data if tty else hijack.frame(stream, data)
+async def _pieces(frames: AsyncGenerator[tuple[int, bytes]], tty: bool) -> AsyncIterator[bytes]:
+    async with contextlib.aclosing(frames):
+        async for stream, data in frames:
+            yield data if tty else hijack.frame(stream, data)
 
 
 def _wanted(stdout: bool, stderr: bool) -> frozenset[int]:

@@ -14,6 +14,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+AGAIN = 1.0  # seconds until what could not be written is tried again
+
 
 class Cache(Generic[T]):
     """One kind of object. `put` and `delete` return at once; `write`, run as a task, makes them durable."""
@@ -42,16 +44,27 @@ class Cache(Generic[T]):
         while True:
             await self._wake.wait()
             await asyncio.shield(self.flush())  # what the store was given is done, whoever still waits for it
+            if self._pending:
+                await asyncio.sleep(AGAIN)
+                self._wake.set()
 
     async def flush(self) -> None:
-        """Write what has changed until now."""
+        """Write what has changed until now; what cannot be written stays to be written."""
         async with self._writing:
             self._wake.clear()
             pending, self._pending = self._pending, {}
-            try:
-                await asyncio.gather(*(self._write(key, value) for key, value in pending.items()))
-            except (StoreError, NetdError):
-                log.exception("what is known of the cluster could not be kept")
+            outcomes = await asyncio.gather(*(self._kept(key, value) for key, value in pending.items()))
+            for key, kept in zip(pending, outcomes, strict=True):
+                if not kept:
+                    self._pending.setdefault(key, pending[key])
+
+    async def _kept(self, key: str, value: T | None) -> bool:
+        try:
+            await self._write(key, value)
+        except (StoreError, NetdError) as error:
+            log.error("what is known of the cluster cannot be kept now: %s", error)
+            return False
+        return True
 
     async def _write(self, key: str, value: T | None) -> None:
         if value is None:

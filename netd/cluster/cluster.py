@@ -113,8 +113,8 @@ class Cluster:
         on = Happenings()
         hosts = Hosts(store, me, host_cache, await host_cache.load(), on, ttl=timing.ttl, grace=timing.grace)
         addresses = Addresses(store, hosts)
-        networks = Networks(store, hosts, addresses, listener, network_cache, await network_cache.load())
         remote = RemoteEndpoints(store, hosts, listener, endpoint_cache, await endpoint_cache.load())
+        networks = Networks(store, hosts, addresses, remote, listener, network_cache, await network_cache.load())
         channel = Channel(me, lambda: hosts.live, remote.hear, wake=on.came) if advertise else None
         announce = channel.announce if channel else _nobody
         endpoints = Endpoints(store, hosts, networks, addresses, remote, listener, announce)

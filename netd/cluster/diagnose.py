@@ -17,6 +17,7 @@ from email.utils import parsedate_to_datetime
 from kvstore import cluster as addresses
 from kvstore.contract import Store, StoreDenied, StoreError, StoreUnavailable
 from kvstore.open import open_store
+from netd.tasks import Tasks
 
 PORTS = {"etcd": 2379, "consul": 8500, "zk": 2181}
 ROUNDS = 10
@@ -64,7 +65,8 @@ async def _measure(store: Store) -> str:
     writes, reads, watches = [], [], []
     told: asyncio.Queue[float] = asyncio.Queue()
     entry = await store.create(key, b"")
-    watcher = asyncio.create_task(_watch(store, key, told))
+    tasks = Tasks()
+    tasks.start(_watch(store, key, told), "the watch of a check")
     try:
         await told.get()
         for number in range(ROUNDS):
@@ -76,7 +78,7 @@ async def _measure(store: Store) -> str:
             await store.get(key)
             reads.append(time.perf_counter() - begun)
     finally:
-        watcher.cancel()
+        await tasks.close()
         with contextlib.suppress(StoreError):
             await store.delete(key)
     return ", ".join(

@@ -24,6 +24,7 @@ from netd.cluster.networks import Networks
 from netd.cluster.remote_endpoints import Followed, RemoteEndpoints
 from netd.errors import Forbidden, NetdError, Unavailable
 from netd.storecalls import in_time, patiently, unavailable
+from netd.tasks import both
 
 log = logging.getLogger(__name__)
 
@@ -173,7 +174,7 @@ class Endpoints:
             record = replace(endpoint, incarnation=incarnation)
             await patiently(lambda record=record: self._put(record))  # type: ignore[misc]
             joinable = patiently(lambda: self._networks.check_joinable(endpoint.network_id))
-            confirmed, _ = await asyncio.gather(patiently(self._hosts.confirmed), joinable)
+            confirmed, _ = await both(patiently(self._hosts.confirmed), joinable)
             if confirmed == incarnation:
                 return
             await asyncio.sleep(0.05)
@@ -209,7 +210,11 @@ class Endpoints:
     async def resync(self) -> None:
         """Make the store agree with what this host has: after each registration. Raises `Unavailable`."""
         limit = asyncio.Semaphore(PARALLEL)
-        await asyncio.gather(*(self._bring_back(endpoint, limit) for endpoint in list(self.own.values())))
+        away = asyncio.Event()
+        back = (self._bring_back(endpoint, limit, away) for endpoint in list(self.own.values()))
+        outcomes = await asyncio.gather(*back, return_exceptions=True)
+        if failed := [outcome for outcome in outcomes if outcome is not None]:
+            raise failed[0]
         await self._addresses.renew_rest()
         for entry in await patiently(lambda: self._store.list(ENDPOINTS)):
             record = decode_endpoint(entry)
@@ -219,11 +224,15 @@ class Endpoints:
                     await patiently(lambda entry=entry: self._store.delete(entry.key, entry.version))  # type: ignore[misc]
         await self._addresses.sweep()
 
-    async def _bring_back(self, endpoint: EndpointRecord, limit: asyncio.Semaphore) -> None:
+    async def _bring_back(self, endpoint: EndpointRecord, limit: asyncio.Semaphore, away: asyncio.Event) -> None:
+        """Once the store is known to be `away`, nothing more is begun."""
         async with limit:
+            if away.is_set():
+                return
             try:
                 await self._settle(endpoint)
             except Unavailable:
+                away.set()
                 raise
             except NetdError as error:
                 await self._lose(endpoint, str(error))

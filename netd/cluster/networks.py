@@ -20,6 +20,7 @@ from netd.cluster.addresses import Addresses
 from netd.cluster.cache import Cache
 from netd.cluster.hosts import Hosts
 from netd.cluster.model import ENDPOINTS, EndpointRecord, GlobalNetwork, Listener, decode_endpoint
+from netd.cluster.remote_endpoints import RemoteEndpoints
 from netd.errors import Conflict, Forbidden, InvalidParameter, NotFound, Unavailable
 from netd.ipam.claims import Claims
 from netd.ipam.cluster import allocate_vni
@@ -47,6 +48,7 @@ class Networks:
         store: Store,
         hosts: Hosts,
         addresses: Addresses,
+        remote: RemoteEndpoints,
         listener: Listener,
         cache: Cache[GlobalNetwork],
         known: Mapping[str, GlobalNetwork],
@@ -56,6 +58,7 @@ class Networks:
         self._store = store
         self._hosts = hosts
         self._addresses = addresses
+        self._remote = remote
         self._listener = listener
         self._cache = cache
         self._versions: dict[str, int] = {}
@@ -304,6 +307,7 @@ class Networks:
             self._cache.delete(network_id)
             if network is not None:
                 self._addresses.drop(network_id)
+                self._remote.drop(network_id)
                 await _told(self._listener.network_gone(network))
 
     async def close(self) -> None:

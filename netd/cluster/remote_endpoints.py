@@ -95,6 +95,11 @@ class RemoteEndpoints:
         followed.heard.clear()
         await self._tell(network_id, followed)
 
+    def drop(self, network_id: str) -> None:
+        """A network is gone: what was known of it when the last daemon stopped is not needed any more."""
+        for endpoint_id in self._cached.pop(network_id, {}):
+            self._cache.delete(f"{network_id}/{endpoint_id}")
+
     async def _watch(self, network_id: str, followed: Followed) -> None:
         prefix = f"{ENDPOINTS}{network_id}/"
         async for change in follow(self._store, prefix, [prefix + id for id in followed.stored]):

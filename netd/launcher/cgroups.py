@@ -48,6 +48,17 @@ class Cgroups:
             with suppress(OSError):
                 (root / container / "freezer.state").write_text("THAWED")
 
+    def frozen(self, container: str) -> bool:
+        """Whether it is paused. v1 freezer, where it may take a moment to freeze; v2 cgroup.freeze."""
+        for root in self.roots:
+            with suppress(OSError):
+                if (root / container / "freezer.state").read_text().strip() != "THAWED":
+                    return True
+            with suppress(OSError):
+                if (root / container / "cgroup.freeze").read_text().strip() == "1":
+                    return True
+        return False
+
     def remove(self, container: str) -> bool:
         """Remove the container's groups; False if a process is still in one."""
         removed = [_remove_tree(root / container) for root in self.roots]

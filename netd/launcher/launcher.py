@@ -15,7 +15,7 @@ import hashlib
 import os
 import shutil
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
@@ -24,7 +24,7 @@ from typing import Any
 import msgspec
 
 from netd.errors import Conflict, NotFound
-from netd.launcher import cleanup, failures, oci, overlayfs, processes, top
+from netd.launcher import cleanup, failures, leftovers, oci, processes, top
 from netd.launcher.attach import Attachment
 from netd.launcher.cgroups import Cgroups
 from netd.launcher.conmon import Conmon, Monitored, StartFailed, find_program, monitor_ended, stop_monitor
@@ -141,7 +141,7 @@ class Launcher:
             init = self._init(id)
             if init is not None:
                 os.close(init)
-                return None if self._unstarted(id) else Running(target.pid or 0)
+                return None if self._unstarted(id) else Running(target.pid or 0, self.cgroups.frozen(id))
             # it has just ended, its conmon is about to say how
             if not await processes.ended_within(pidfd, RECOVERY):
                 raise Unkillable(f"the conmon of container {id} does not end although its process has")
@@ -160,7 +160,8 @@ class Launcher:
 
     async def owned(self) -> set[str]:
         """Ids of all containers that have left anything outside the data root, found by looking."""
-        return await asyncio.to_thread(self._look)
+        bundles, runtime = self.exec_root / "containers", self.exec_root / "runtime"
+        return await leftovers.look(bundles, runtime, self.cgroups, RECOVERY)
 
     # ---- streams ----
 
@@ -193,7 +194,7 @@ class Launcher:
         until: float = 0,
         tail: int | None = None,
         timestamps: bool = False,
-    ) -> AsyncIterator[tuple[int, bytes]]:
+    ) -> AsyncGenerator[tuple[int, bytes]]:
         """Its output of now and before; with `follow` until it ends. `since`, `until`: seconds since the epoch,
         0 for no bound; `tail`: at most so many last lines."""
         query = LogQuery(stdout, stderr, since, until, tail, timestamps)
@@ -352,11 +353,14 @@ class Launcher:
 
     async def _kill_rest(self, id: str, interrupted: bool) -> None:
         """Remove its cgroups, killing what is still in them, and what is left of an `interrupted` runtime."""
-        deadline = asyncio.get_running_loop().time() + processes.DEADLINE
-        while not await asyncio.to_thread(self._gone, id, interrupted):
-            if asyncio.get_running_loop().time() > deadline:
-                raise Unkillable("some of its processes do not end although they were killed")
-            await asyncio.sleep(0.005)
+        try:
+            async with asyncio.timeout(processes.DEADLINE):
+                while True:
+                    if await asyncio.to_thread(self._gone, id, interrupted):
+                        return
+                    await asyncio.sleep(0.005)
+        except TimeoutError as error:
+            raise Unkillable("some of its processes do not end although they were killed") from error
 
     def _gone(self, id: str, interrupted: bool) -> bool:
         """Whether no process is left, after a try to make it so."""
@@ -383,19 +387,6 @@ class Launcher:
         """The daemon's own cgroups go with the last container. Not in a thread: no `create` may come between."""
         if not self._creating and not os.listdir(self.exec_root / "containers"):
             self.cgroups.remove_parent()
-
-    def _look(self) -> set[str]:
-        bundles = self.exec_root / "containers"
-        found = self.cgroups.containers()
-        for directory in (bundles, self.exec_root / "runtime"):
-            with suppress(FileNotFoundError):
-                found.update(os.listdir(directory))
-        found.update(path.relative_to(bundles).parts[0] for path in overlayfs.mounts_below(bundles))
-        prefix = f"{bundles}/"
-        for pid in processes.all_pids():
-            words = [word for word in processes.command_line(pid) if word.startswith(prefix)]
-            found.update(word.removeprefix(prefix).split("/", 1)[0] for word in words)
-        return found
 
 
 def _stream_flags(spec: LaunchSpec) -> list[str]:

@@ -6,8 +6,8 @@ from __future__ import annotations
 import asyncio
 import mmap
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -70,14 +70,15 @@ def _nanoseconds(text: str) -> int:
 
 async def read_log(
     path: Path, query: LogQuery, writer: Callable[[], int | None] | None = None
-) -> AsyncIterator[tuple[int, bytes]]:
+) -> AsyncGenerator[tuple[int, bytes]]:
     """What the log holds, then, until the process `writer` (a pidfd, None if it has ended) ends, what is added to it.
     Ends at once past `until`."""
     pidfd = writer() if writer is not None else None
     try:
         with await asyncio.to_thread(_open, path, query) as file:
-            async for frame in _frames(file, _Reader(query), pidfd, str(path)):
-                yield frame
+            async with aclosing(_frames(file, _Reader(query), pidfd, str(path))) as frames:
+                async for frame in frames:
+                    yield frame
     except FileNotFoundError:
         return
     finally:
@@ -85,7 +86,7 @@ async def read_log(
             os.close(pidfd)
 
 
-async def _frames(file: BinaryIO, reader: _Reader, writer: int | None, path: str) -> AsyncIterator[tuple[int, bytes]]:
+async def _frames(file: BinaryIO, reader: _Reader, writer: int | None, path: str) -> AsyncGenerator[tuple[int, bytes]]:
     watch = syscalls.inotify_modified(path) if writer is not None else -1
     try:
         while True:

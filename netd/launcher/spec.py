@@ -72,6 +72,7 @@ class ExitStatus:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A container that runs; `pid` is that of its first process, seen from here."""
+    """A container that runs; `pid` is that of its first process, seen from here; `paused`: it is frozen."""
 
     pid: int
+    paused: bool = False

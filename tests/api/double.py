@@ -20,10 +20,11 @@ from netd.api.listen import Listeners
 from netd.config import Config
 from netd.errors import Conflict, NotFound, NotModified
 from netd.events import EventBus
+from netd.execs import Exec
 from netd.filters import Filters
-from netd.launcher.spec import LaunchError
 from netd.launcher.streams import STDERR, STDOUT
 from netd.model import ContainerCreate, ExecConfig, NetworkConnect, NetworkCreate
+from netd.pending import Told
 from tests.unix_http import Reply, request
 
 CONTAINER_ID = "c0ffee" + "0" * 58
@@ -104,6 +105,7 @@ class Containers:
     slow: float = 0
     starting: int = 0
     started: int = 0
+    waiting: int = 0
 
     async def connect(self, network: str, body: NetworkConnect) -> None:
         self.connected.append(body)
@@ -134,10 +136,17 @@ class Containers:
     def list(self, *, all: bool, limit: int, filters: Filters) -> list[dict[str, Any]]:
         return []
 
-    def wait(self, ref: str, condition: str = "not-running") -> asyncio.Future[tuple[int, str]]:
+    def wait(self, ref: str, condition: str = "not-running") -> Coroutine[Any, Any, tuple[int, str]]:
         self.inspect(ref)
         self.ended = asyncio.get_running_loop().create_future()
-        return self.ended
+        return self._outcome(self.ended)
+
+    async def _outcome(self, ended: asyncio.Future[tuple[int, str]]) -> tuple[int, str]:
+        self.waiting += 1
+        try:
+            return await ended
+        finally:
+            self.waiting -= 1
 
 
 @dataclass
@@ -146,6 +155,10 @@ class ContainerStreams:
 
     processes: list[Process] = field(default_factory=list)
     tty: bool = False
+
+    @property
+    def execs(self) -> Execs:
+        return Execs(self)
 
     def _process(self) -> Process:
         self.processes.append(Process(tty=self.tty))
@@ -165,16 +178,31 @@ class ContainerStreams:
 
         return self.tty, frames()
 
-    async def exec_create(self, ref: str, config: ExecConfig) -> str:
+
+@dataclass
+class Execs:
+    """Any exec can be started, but for those with another id than `EXEC_ID`."""
+
+    streams: ContainerStreams
+
+    def create(self, ref: str, config: ExecConfig) -> str:
         return EXEC_ID
 
-    async def exec_start(self, exec_id: str, *, detach: bool, tty: bool) -> Process | None:
-        if exec_id != EXEC_ID:
-            raise LaunchError('OCI runtime exec failed: "nosuch": executable file not found in $PATH', 127)
-        return None if detach else self._process()
+    def find(self, exec_id: str) -> Exec:
+        config = ExecConfig(tty=self.streams.tty, attach_stdin=True)
+        return Exec(exec_id, CONTAINER_ID, "", config)
 
-    def exec_inspect(self, exec_id: str) -> dict[str, Any]:
-        config = {"tty": self.tty}
+    async def start(self, exec_id: str) -> None:
+        return None
+
+    def attach(self, exec_id: str) -> Process | Told:
+        if exec_id == EXEC_ID:
+            return self.streams._process()
+        words = 'OCI runtime exec failed: "nosuch": executable file not found in $PATH'
+        return Told(words, tty=self.streams.tty)
+
+    def inspect(self, exec_id: str) -> dict[str, Any]:
+        config = {"tty": self.streams.tty}
         return {"ID": exec_id, "OpenStdin": True, "ProcessConfig": config, "ExitCode": None, "Running": False, "Pid": 1}
 
 

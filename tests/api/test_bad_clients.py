@@ -72,6 +72,16 @@ def test_a_change_under_way_is_finished_when_its_client_leaves(api: Double) -> N
     assert api.containers.started == 1
 
 
+def test_a_stopping_daemon_finishes_what_a_client_began_that_has_gone(api: Double) -> None:
+    api.containers.slow = 0.5
+    with api.connect() as connection:
+        connection.sendall(b"POST /containers/idle/start HTTP/1.1\r\nHost: x\r\n\r\n")
+        eventually(lambda: api.containers.starting)
+    eventually(lambda: not api.api.connections)
+    api.run(api.api.close())
+    assert api.containers.started == 1
+
+
 def test_an_upload_that_breaks_off_is_no_image(api: Double) -> None:
     head = b"POST /images/create?fromSrc=-&repo=x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
     api.raw(head + b"5\r\nhello\r\n", half_close=True)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
 import socket
 import struct
 import subprocess
 import time
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from netd.api.containers import wait as wait_for_container
 from netd.launcher.streams import STDOUT
 from tests.api.double import EXEC_ID, Double, read_all
 from tests.daemon.harness import eventually
@@ -313,6 +316,25 @@ def test_the_head_of_wait_comes_before_the_container_ends(api: Double) -> None:
     api.call(api.containers.ended.set_result, (137, ""))
     assert json.loads(answer.read()) == {"StatusCode": 137}
     connection.close()
+
+
+def test_a_client_that_hung_up_before_the_head_does_not_begin_to_wait(api: Double) -> None:
+    class Gone:
+        services = api
+
+        def text(self, name: str) -> str:
+            return ""
+
+        async def stream(self, content_type: str, pieces: Any) -> None:
+            raise ConnectionResetError
+
+    async def wait() -> int:
+        with contextlib.suppress(ConnectionResetError):
+            await wait_for_container(cast(Any, Gone()), "web")
+        await asyncio.sleep(0)
+        return api.containers.waiting
+
+    assert api.run(wait()) == 0
 
 
 def test_wait_for_an_unknown_container(api: Double) -> None:

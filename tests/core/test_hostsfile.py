@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from netd import hostsfile
+import pytest
+
+from netd import hostsfile, textfiles
 
 
 def test_default_names_come_first_then_added_hosts_then_the_own_line() -> None:
@@ -33,3 +35,31 @@ def test_disconnecting_drops_only_that_networks_lines_3_56(tmp_path: Path) -> No
     hostsfile.append(path, ["172.21.0.2\tweb"])
     hostsfile.drop_addresses(path, ["172.20.0.2"])
     assert path.read_text() == "127.0.0.1\tlocalhost\n192.0.2.1\tmine\n172.21.0.2\tweb\n"
+
+
+def test_what_a_container_wrote_in_another_encoding_stays(tmp_path: Path) -> None:
+    path = tmp_path / "hosts"
+    path.write_bytes(b"192.0.2.1\tcaf\xe9\x0c\n172.20.0.2\tweb\n")
+    hostsfile.drop_addresses(path, ["172.20.0.2"])
+    assert path.read_bytes() == b"192.0.2.1\tcaf\xe9\x0c\n"
+
+
+def test_a_file_that_a_container_filled_up_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "hosts"
+    content = b"172.20.0.2\tweb\n" + b"x" * textfiles.LIMIT
+    path.write_bytes(content)
+    hostsfile.drop_addresses(path, ["172.20.0.2"])
+    hostsfile.drop_name(path, "web")
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"), [(b"127.0.0.1 a\n\xff\n", "127.0.0.1 a\n�\n"), (bytes(textfiles.LIMIT + 1), "")]
+)
+def test_the_host_s_own_file_may_be_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, expected: str
+) -> None:
+    monkeypatch.setattr(hostsfile, "_HOST_FILE", tmp_path / "hosts")
+    assert hostsfile.of_host() == ""
+    (tmp_path / "hosts").write_bytes(content)
+    assert hostsfile.of_host() == expected

@@ -167,6 +167,26 @@ def test_the_resolver_killed(shop: Daemon) -> None:
         mended(lambda: os.kill(resolver_pid(shop), signal.SIGKILL), all_answered, within=2)
 
 
+def test_a_container_that_starts_and_a_daemon_that_starts_while_the_resolver_stands_still(shop: Daemon) -> None:
+    """Nothing waits for it for long, and when it goes on it is told all it missed."""
+    pid = resolver_pid(shop)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        late = shop.run_container("late", network="shop")
+        shop.run_container("later", network="shop")
+        shop.remove_container("db")
+        shop.kill9()
+        shop.start()
+        assert shop.inspect(late)["State"]["Running"]
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    stubs = [Stub(shop, name) for name in ("web", "late", "later")]
+    for name in ("web", "late", "later"):
+        eventually(lambda name=name: all(stub.ask(name, 0.5) == [shop.address(name, "shop")] for stub in stubs))
+    eventually(lambda: all(stub.ask("db", 0.5) == [] for stub in stubs))
+    assert resolver_pid(shop) == pid
+
+
 def test_udp_and_tcp_and_pipelining(shop: Daemon) -> None:
     stub = Stub(shop, "web")
     known = {name: [shop.address(name, "shop")] for name in ("db", "web")}

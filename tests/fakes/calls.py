@@ -27,6 +27,7 @@ class Calls:
     waiting: list[Call] = field(default_factory=list)
     made: int = 0
     failed: list[str] = field(default_factory=list)
+    broken: set[str] = field(default_factory=set)  # the names of calls that fail each time
 
 
 class Fake(Protocol):
@@ -71,6 +72,6 @@ async def before(calls: Calls, name: str, error: type[Exception]) -> None:
         await step()
     finally:
         calls.waiting.remove(call)
-    if call.fails:
+    if call.fails or name in calls.broken:
         calls.failed.append(name)
         raise error(f"{name} was made to fail")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network
 
 from drivers.projection import Repairs
-from drivers.spec import DriverError, Network, OptionConflict, Sandbox
+from drivers.spec import DriverError, Network, OptionConflict, Peer, Sandbox
 from tests.fakes.calls import Calls, stepped
 from tests.fakes.namespaces import FakeNamespaces
 
@@ -20,6 +20,7 @@ class FakeKernel:
         self.calls = calls
         self.networks: dict[str, Network] = {}
         self.sandboxes: dict[str, Sandbox] = {}
+        self.peers: dict[str, set[str]] = {}  # of overlays: the other hosts' endpoints
         self.repairs = 0
         self._namespaces = namespaces
 
@@ -35,6 +36,19 @@ class FakeKernel:
     @stepped(DriverError)
     def remove_network(self, network_id: str) -> None:
         self.networks.pop(network_id, None)
+        self.peers.pop(network_id, None)
+
+    @stepped(DriverError)
+    def ensure_peers(self, network_id: str, peers: Iterable[Peer]) -> None:
+        self.peers[network_id] = {peer.id for peer in peers}
+
+    @stepped(DriverError)
+    def put_peer(self, network_id: str, peer: Peer) -> None:
+        self.peers.setdefault(network_id, set()).add(peer.id)
+
+    @stepped(DriverError)
+    def remove_peer(self, network_id: str, peer_id: str) -> None:
+        self.peers.get(network_id, set()).discard(peer_id)
 
     @stepped(DriverError)
     def ensure_sandbox(self, sandbox: Sandbox) -> None:

@@ -29,6 +29,9 @@ class FakeNamespaces:
         """Somebody else makes one, or another one at the same path."""
         self.present[path] = next(_inodes)
 
+    def inode(self, path: str) -> int | None:
+        return self.present.get(path)
+
     @stepped(DriverError)
     def pin(self, path: str) -> None:
         self.present.setdefault(path, next(_inodes))

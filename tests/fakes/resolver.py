@@ -1,14 +1,50 @@
-"""The resolver process as the tables it holds; it refuses what the real one refuses."""
+"""The resolver process as the tables it holds; it refuses what the real one refuses, and is as ill as it is made."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from enum import Enum, auto
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from dns.client import KernelState, Ports, Record, ResolverError, ResolverState, View
+from dns.client import Explanation, KernelState, Ports, Record, ResolverAway, ResolverError, ResolverState, View
 from tests.fakes.calls import Calls, stepped
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Mood(Enum):
+    """How a resolver answers."""
+
+    WELL = auto()
+    HANGS = auto()  # nothing is done, and nothing said
+    DEAF = auto()  # all is done, and nothing said
+    GONE = auto()
+    REFUSES = auto()
+
+
+def asked(method: Callable[Concatenate[FakeResolver, P], R]) -> Callable[Concatenate[FakeResolver, P], Any]:
+    """Make a method that takes effect at once into a request, which is answered as the resolver's mood is."""
+    carry_out = stepped(ResolverError)(method)
+
+    @wraps(method)
+    async def request(self: FakeResolver, *args: P.args, **kwargs: P.kwargs) -> R:
+        self.asked += 1
+        if self.mood is Mood.GONE:
+            raise ResolverAway("the resolver process ended before it answered")
+        if self.mood is Mood.REFUSES and method.__name__ != "state":
+            raise ResolverError("the resolver does not want to")
+        if self.mood is not Mood.HANGS:
+            result = await carry_out(self, *args, **kwargs)
+            if self.mood is not Mood.DEAF:
+                return result
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError("nobody answers")
+
+    return request
 
 
 class FakeResolver:
@@ -23,16 +59,29 @@ class FakeResolver:
         self.kernel = KernelState()
         self.lost = asyncio.Event()
         self._ports: dict[str, Ports] = {}
+        self.mood = Mood.WELL
+        self.asked = 0  # how often
         self._number = itertools.count(40_000)
+        self._callbacks: list[Callable[[], object]] = []
 
     def on_lost(self, callback: Callable[[], object]) -> None:
-        """It is never lost."""
+        self._callbacks.append(callback)
 
-    @stepped(ResolverError)
+    def begin_anew(self) -> None:
+        """The process has died, and another one has taken its place."""
+        self.networks, self.lines, self.sandboxes, self._ports = {}, {}, {}, {}
+        for callback in self._callbacks:
+            callback()
+
+    def ports(self, sandbox: str) -> Ports | None:
+        """Where it listens for a sandbox."""
+        return self._ports.get(sandbox)
+
+    @asked
     def state(self) -> ResolverState:
         return ResolverState(sandboxes=dict(self._ports), networks=frozenset(self.networks))
 
-    @stepped(ResolverError)
+    @asked
     def put_network(
         self,
         network: str,
@@ -46,30 +95,31 @@ class FakeResolver:
         self.networks[network] = {record.endpoint: record for record in records}
         self.lines[network] = list(static)
 
-    @stepped(ResolverError)
+    @asked
     def delete_network(self, network: str) -> None:
         self.networks.pop(network, None)
         self.lines.pop(network, None)
 
-    @stepped(ResolverError)
+    @asked
     def join(self, network: str, record: Record) -> None:
         self._table(network)[record.endpoint] = record
 
-    @stepped(ResolverError)
+    @asked
     def leave(self, network: str, endpoint: str) -> None:
         self.networks.get(network, {}).pop(endpoint, None)
 
-    @stepped(ResolverError)
+    @asked
     def put_record(self, network: str, line: str) -> None:
         self._table(network)
-        self.lines[network].append(line)
+        if line not in self.lines[network]:
+            self.lines[network].append(line)
 
-    @stepped(ResolverError)
+    @asked
     def delete_record(self, network: str, name: str, type: str = "") -> None:
         self._table(network)
         self.lines[network] = [line for line in self.lines[network] if not _means(line, name, type)]
 
-    @stepped(ResolverError)
+    @asked
     def put_sandbox(self, view: View, sockets: tuple[Any, Any] | None = None, netns_fd: int | None = None) -> Ports:
         if sockets is not None:
             self._ports[view.sandbox] = Ports(next(self._number), next(self._number))
@@ -78,10 +128,14 @@ class FakeResolver:
         self.sandboxes[view.sandbox] = view
         return self._ports[view.sandbox]
 
-    @stepped(ResolverError)
+    @asked
     def delete_sandbox(self, sandbox: str) -> None:
         self.sandboxes.pop(sandbox, None)
         self._ports.pop(sandbox, None)
+
+    @asked
+    def explain(self, sandbox: str, name: str, type: str = "A") -> Explanation:
+        return Explanation(name, type, "none", ())
 
     def _table(self, network: str) -> dict[str, Record]:
         try:

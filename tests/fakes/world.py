@@ -29,14 +29,17 @@ from netd.model import Container, Image, ImageConfig, Network, StaticRecord
 from netd.names import Names
 from netd.network_live import LiveNetworks
 from netd.networks import NetworkManager
+from netd.overlay import Overlays
+from netd.projection import Projection
 from netd.publishing import Publisher
 from netd.reconciler import Reconciler
 from netd.records import Records
 from netd.sandbox import Sandbox
 from netd.sandboxes import SandboxManager
-from netd.scope import NoCluster, Scopes
+from netd.scope import NoCluster, Scope, Scopes
 from netd.tasks import Tasks
 from tests.fakes.calls import Calls
+from tests.fakes.cluster import FakeCluster
 from tests.fakes.kernel import FakeKernel
 from tests.fakes.launcher import FakeLauncher
 from tests.fakes.loop import Loop
@@ -56,10 +59,12 @@ _POOLS = (("172.17.0.0/16", 28), ("fd00::/48", 64))
 class World:
     """A machine, and the daemon that runs on it now. Close it: it is the running event loop until then."""
 
-    def __init__(self, root: Path, entries: Mapping[str, Entry] | None = None) -> None:
+    def __init__(self, root: Path, entries: Mapping[str, Entry] | None = None, *, clustered: bool = False) -> None:
         self.root = root
         self.watching = False  # whether daemons look for attached namespaces that go, every second
         self.calls = Calls()
+        self.cluster = FakeCluster(self.calls)
+        self.clustered = clustered
         self.store = FakeStore(self.calls, entries or {f"images/{IMAGE}": _image()})
         self.namespaces = FakeNamespaces(self.calls)
         self.kernel = FakeKernel(self.calls, self.namespaces)
@@ -129,7 +134,12 @@ class Daemon:
             self.names,
             _CONFIG,
         )
-        self.networks = NetworkManager(table, Scopes(local, NoCluster()), self.events)
+        self.projection = Projection(table, kernel, self.names)  # type: ignore[arg-type]
+        everywhere: Scope = NoCluster()
+        if world.clustered:
+            world.cluster.listener = self.projection
+            everywhere = Overlays(table, world.cluster, self.projection, kernel)  # type: ignore[arg-type]
+        self.networks = NetworkManager(table, Scopes(local, everywhere), self.events)
         self.sandboxes = SandboxManager(
             Records(store, "sandboxes", Sandbox),
             self.networks,
@@ -151,7 +161,7 @@ class Daemon:
             self.events,
             world.root,
         )
-        self.attached = AttachedSandboxes(self.networks, self.sandboxes, self.joining)
+        self.attached = AttachedSandboxes(self.networks, self.sandboxes, self.joining, world.namespaces)  # type: ignore[arg-type]
         self.reconciler = Reconciler(resolver, self.names, self.networks, self.sandboxes)  # type: ignore[arg-type]
         self.tasks = Tasks()
         self.streams = ContainerStreams(self.containers, launcher, self.events)  # type: ignore[arg-type]

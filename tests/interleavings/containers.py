@@ -127,7 +127,7 @@ async def _created(scene: Containers) -> None:
 
 async def _running(scene: Containers) -> None:
     await scene.run("web", port_bindings=_PORTS)
-    scene.exec_id = await scene.world.daemon.streams.exec_create(scene.ids["web"], ExecConfig(cmd=["once"]))
+    scene.exec_id = scene.world.daemon.streams.execs.create(scene.ids["web"], ExecConfig(cmd=["once"]))
 
 
 async def _always(scene: Containers) -> None:
@@ -284,7 +284,7 @@ def operations(subject: str, state: State) -> list[Operation[Containers]]:
         table.append(
             Operation(
                 "exec again",
-                lambda scene: scene.world.daemon.streams.exec_start(scene.exec_id, detach=True, tty=False),
+                lambda scene: scene.world.daemon.streams.execs.start(scene.exec_id),
                 _started_once,
             )
         )
@@ -318,8 +318,8 @@ def _still_on(scene: Containers, subject: str, network: str) -> str | None:
 
 async def _exec(scene: Containers, subject: str) -> None:
     streams = scene.world.daemon.streams
-    exec_id = await streams.exec_create(scene.ids[subject], ExecConfig(cmd=["true"]))
-    await streams.exec_start(exec_id, detach=True, tty=False)
+    exec_id = streams.execs.create(scene.ids[subject], ExecConfig(cmd=["true"]))
+    await streams.execs.start(exec_id)
 
 
 def _started_once(scene: Containers, _: Any) -> str | None:

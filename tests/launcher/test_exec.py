@@ -116,7 +116,8 @@ def test_top_shows_the_containers_processes_only(lab: Lab) -> None:
         assert (await lab.launcher.top(id, "-o pid,comm"))["Titles"] == ["PID", "COMMAND"]
         with pytest.raises(LaunchError, match="Couldn't find PID field in ps output"):
             await lab.launcher.top(id, "-o comm")
-        with pytest.raises(InvalidParameter):
-            await lab.launcher.top(id, "--nonsense")
+        for nonsense in ("--nonsense", "'"):
+            with pytest.raises(InvalidParameter):
+                await lab.launcher.top(id, nonsense)
 
     lab.run(scenario())

@@ -192,6 +192,23 @@ def test_an_import_given_up_half_way_leaves_nothing(tmp_path: Path) -> None:
     in_store(tmp_path, scenario)
 
 
+@pytest.mark.parametrize("compress", [bytes, gzip.compress], ids=["plain", "compressed"])
+def test_an_upload_that_breaks_off_says_so_and_leaves_nothing(
+    tmp_path: Path, compress: Callable[[bytes], bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield compress(archive(file="x" * 100000))[:200]
+        raise ConnectionResetError("the client has gone")
+
+    async def scenario(images: ImageStore) -> None:
+        with pytest.raises(ConnectionResetError, match="the client has gone"):
+            await images.import_tar(broken(), repo="x", tag="", message="", changes=[])
+        assert list((tmp_path / "images").iterdir()) == []
+
+    in_store(tmp_path, scenario)
+    assert not caplog.records
+
+
 def test_images_are_found_by_every_form_of_their_name(tmp_path: Path) -> None:
     async def scenario(images: ImageStore) -> None:
         image = await add(images, "docker.io/library/box")

@@ -90,6 +90,17 @@ def test_a_container_outlives_the_daemon_with_its_streams_and_exit_code(lab: Lab
     lab.run(scenario(id))
 
 
+def test_whether_it_is_paused_is_known(lab: Lab) -> None:
+    async def scenario() -> None:
+        id = await lab.start("sleep", "1000")
+        for paused, change in ((True, lab.launcher.pause), (False, lab.launcher.resume)):
+            await change(id)
+            found = await lab.new_launcher().recover(id)
+            assert isinstance(found, Running) and found.paused == paused
+
+    lab.run(scenario())
+
+
 def test_the_exit_code_of_one_that_ended_meanwhile_is_known(lab: Lab) -> None:
     async def scenario(id: str) -> None:
         first = await lab.launcher.wait(id)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 from datetime import datetime
 
 import pytest
@@ -138,6 +140,23 @@ def test_following_a_log_ends_with_the_container(lab: Lab) -> None:
         id = await lab.start("sh", "-c", "for i in 1 2 3; do echo $i; sleep 0.05; done; printf end")
         assert await collect(lab.launcher.logs(id, follow=True)) == "1\n2\n3\nend"
         assert await collect(lab.launcher.logs(id, follow=True, tail=0)) == ""
+
+    lab.run(scenario())
+
+
+def test_a_follower_that_leaves_leaves_nothing_open(lab: Lab) -> None:
+    async def scenario() -> None:
+        id = await lab.start("sh", "-c", "echo hello; sleep 1000")
+        before = os.listdir("/proc/self/fd")
+        async with contextlib.aclosing(lab.launcher.logs(id, follow=True)) as frames:
+            assert await anext(frames) == (1, b"hello\n")
+            reading = asyncio.create_task(anext(frames))
+            await asyncio.sleep(0.05)
+            reading.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await reading
+        lab.launcher.logs(id, follow=True)
+        assert os.listdir("/proc/self/fd") == before
 
     lab.run(scenario())
 

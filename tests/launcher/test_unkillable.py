@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 import time
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
@@ -104,6 +105,26 @@ def test_a_removal_goes_on_as_far_as_it_can_and_is_finished_later(lab: Lab) -> N
         assert await lab.launcher.owned() == {id}
         await lab.launcher.delete(id)
         assert await lab.launcher.owned() == set()
+
+    lab.run(scenario())
+
+
+def test_leftovers_are_found_although_a_process_cannot_be_looked_at(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        id = await lab.start("sleep", "1000")
+        released = threading.Event()
+
+        def blocked(pid: int) -> list[str]:
+            released.wait()
+            return []
+
+        with monkeypatch.context() as held:
+            held.setattr(processes, "command_line", blocked)
+            assert await within(5, lab.launcher.owned()) == {id}
+            released.set()
+        assert "could not all be looked at" in caplog.text
 
     lab.run(scenario())
 

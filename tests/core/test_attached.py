@@ -1,0 +1,110 @@
+"""Attached namespaces: each is there once, none waits for another's network, and what goes is let go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from netd.attached import AttachRequest
+from netd.errors import Conflict, NotFound
+from netd.model import IPAM, IPAMConfig, NetworkCreate
+from tests.core.points import meetings
+from tests.fakes.consistent import complaints
+from tests.fakes.world import World
+
+ONE, TWO = "/run/netns/one", "/run/netns/two"
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[[], World]:
+    """A host with two namespaces of somebody else, the bridge `shop` and the overlay `far`."""
+
+    def build() -> World:
+        made = World(tmp_path, clustered=True)
+        made.cluster.networks.make_elsewhere("far", "10.9.0.0/24")
+        pool = IPAM(config=[IPAMConfig(subnet="10.77.0.0/28")])
+        made.run(made.daemon.networks.create(NetworkCreate(name="shop", ipam=pool)))
+        made.namespaces.make(ONE)
+        made.namespaces.make(TWO)
+        return made
+
+    return build
+
+
+@pytest.fixture
+def world(make: Callable[[], World]) -> Iterator[World]:
+    made = make()
+    yield made
+    made.close()
+
+
+async def attach(world: World, name: str = "one", path: str = ONE, network: str = "shop") -> object:
+    return await world.daemon.attached.attach(AttachRequest(name=name, netns=path, networks=[network]))
+
+
+async def detach(world: World, name: str = "one") -> None:
+    await world.daemon.attached.detach(name)
+
+
+def names(world: World) -> list[str]:
+    return [sandbox.name for sandbox in world.daemon.attached.all()]
+
+
+def wrong(world: World) -> list[str]:
+    return [c.text for c in complaints(world)]
+
+
+@pytest.mark.parametrize(("name", "path"), [("one", TWO), ("two", ONE)], ids=["name", "namespace"])
+def test_of_two_with_one_name_or_namespace_one_is_attached(make: Callable[[], World], name: str, path: str) -> None:
+    for world, one, other in meetings(make, attach, lambda w: attach(w, name, path)):
+        assert not isinstance(one, Exception)
+        assert isinstance(other, Conflict)
+        assert names(world) == ["one"]
+        assert not wrong(world)
+
+
+def test_one_that_waits_for_the_cluster_keeps_no_other_waiting(world: World) -> None:
+    world.run(attach(world, "two", TWO))
+    world.cluster.away = True
+    waiting = world.loop.create_task(attach(world, "one", ONE, "far"))
+    world.loop.settle(0)
+    assert not waiting.done()
+    before = world.loop.time()
+    world.run(detach(world, "two"))
+    world.run(attach(world, "two", TWO))
+    assert world.loop.time() == before
+    world.loop.settle()
+    assert waiting.exception()
+
+
+def test_attaching_and_detaching_at_once_leaves_all_or_nothing(make: Callable[[], World]) -> None:
+    for world, attached, detached in meetings(make, attach, detach):
+        assert not isinstance(attached, Exception)
+        assert names(world) == (["one"] if isinstance(detached, NotFound) else [])
+        assert not wrong(world)
+
+
+def test_of_two_who_detach_it_one_is_told_that_it_is_gone(make: Callable[[], World]) -> None:
+    def attached() -> World:
+        world = make()
+        world.run(attach(world))
+        return world
+
+    for world, one, other in meetings(attached, detach, detach):
+        assert one is None and isinstance(other, NotFound)
+        assert names(world) == []
+        assert not wrong(world)
+
+
+def test_one_that_goes_while_it_is_detached_is_gone(make: Callable[[], World]) -> None:
+    def gone() -> World:
+        world = make()
+        world.run(attach(world))
+        world.namespaces.make(ONE)  # another one at its path
+        return world
+
+    for world, _, _ in meetings(gone, lambda w: w.daemon.attached.let_go_of_the_lost(), detach):
+        assert names(world) == []
+        assert not world.daemon.networks.find("shop").members

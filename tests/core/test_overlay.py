@@ -1,0 +1,259 @@
+"""The global scope over a fake of the cluster: what waits for its store, and what is left when something fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from netd.cluster.model import EndpointRecord
+from netd.endpoints import EndpointRequest
+from netd.errors import Conflict, Forbidden, NotFound, Unavailable
+from netd.filters import Filters
+from netd.model import IPAM, EndpointIPAMConfig, EndpointSettings, IPAMConfig, NetworkCreate, StaticRecord
+from netd.sandbox import Endpoint, Sandbox
+from tests.core.points import failures, meetings
+from tests.fakes.world import World
+
+FAR = EndpointRecord(
+    id="f", network_id="far" * 8, name="db", mac="02:42:00:00:00:01", ipv4="10.9.0.9/24", names=("db",), host="far",
+    vtep="192.0.2.2",
+)  # fmt: skip
+WEB = Sandbox(id="5", container_id="c" * 64, name="web", netns="/n")
+OTHER = Sandbox(id="6", container_id="d" * 64, name="other", netns="/m")
+LOCAL = NetworkCreate(name="local", ipam=IPAM(config=[IPAMConfig(subnet="10.77.0.0/28")]))
+GLOBAL = NetworkCreate(name="global", driver="overlay")
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[[], World]:
+    """A host of a cluster, which knows of the overlay `far` with the endpoint `db` on another host."""
+
+    def build() -> World:
+        made = World(tmp_path, clustered=True)
+        far = made.cluster.networks.make_elsewhere("far", "10.9.0.0/24")
+        made.cluster.remote.records[far.id] = [FAR]
+        made.run(made.cluster.networks.refresh())
+        return made
+
+    return build
+
+
+@pytest.fixture
+def world(make: Callable[[], World]) -> Iterator[World]:
+    made = make()
+    yield made
+    made.close()
+
+
+async def join(world: World, sandbox: Sandbox = WEB, settings: EndpointSettings | None = None) -> Endpoint:
+    networks = world.daemon.networks
+    request = EndpointRequest(settings or EndpointSettings(), "eth0", names=(sandbox.name,))
+    return await networks.join(networks.find("far"), sandbox, request)
+
+
+async def leave(world: World, endpoint: Endpoint) -> None:
+    world.daemon.networks.leave(endpoint)
+
+
+def here(world: World) -> bool:
+    """Whether the network is in this host's kernel; the resolver must know it exactly then."""
+    present = "far" * 8 in world.kernel.networks
+    assert ("far" * 8 in world.resolver.networks) == present
+    return present
+
+
+# ---- the store is away ----------------------------------------------------------------------------------
+
+
+def test_local_networks_do_not_wait_for_the_clusters_store(world: World) -> None:
+    world.cluster.away = True
+    waiting = world.loop.create_task(world.daemon.networks.create(GLOBAL))
+    world.loop.settle(0)
+    assert not waiting.done()
+    before = world.loop.time()
+    world.run(world.daemon.networks.create(LOCAL))
+    world.run(world.daemon.networks.remove("local"))
+    assert world.loop.time() == before
+    world.loop.settle()
+    assert isinstance(waiting.exception(), Unavailable)
+
+
+def test_a_name_is_taken_whatever_the_scope_and_free_again_after_a_failure(world: World) -> None:
+    world.cluster.away = True
+    waiting = world.loop.create_task(world.daemon.networks.create(GLOBAL))
+    world.loop.step()
+    same = replace(LOCAL, name="global")
+    with pytest.raises(Conflict, match="network with name global already exists"):
+        world.run(world.daemon.networks.create(same))
+    world.loop.settle()
+    assert waiting.exception()
+    assert world.run(world.daemon.networks.create(same))
+
+
+def test_pruning_removes_local_networks_while_the_store_is_away(world: World) -> None:
+    world.run(world.daemon.networks.create(LOCAL))
+    world.cluster.away = True
+    assert world.run(world.daemon.networks.prune(Filters())) == ["local"]
+
+
+def test_a_network_made_elsewhere_a_moment_ago_is_found(world: World) -> None:
+    made = world.cluster.networks.make_elsewhere("new", "10.8.0.0/24")
+    with pytest.raises(NotFound):
+        world.daemon.networks.find("new")
+    assert world.run(world.daemon.networks.find_anywhere("new")).record == made.record
+
+
+# ---- joining and leaving --------------------------------------------------------------------------------
+
+
+def test_the_first_endpoint_brings_the_network_and_the_last_takes_it_away(world: World) -> None:
+    assert not here(world)
+    first, second = world.run(join(world)), world.run(join(world, OTHER))
+    assert here(world)
+    assert world.kernel.peers["far" * 8] == {"f"}
+    assert set(world.resolver.networks["far" * 8]) >= {"f"}
+    world.run(leave(world, first))
+    world.loop.settle()
+    assert here(world)
+    world.run(leave(world, second))
+    world.loop.settle()
+    assert not here(world)
+    assert not world.cluster.endpoints.own and not world.cluster.addresses.held
+
+
+def test_a_join_that_fails_leaves_nothing(make: Callable[[], World]) -> None:
+    seen = set()
+    for world, failed, error in failures(make, join):
+        seen.add(failed)
+        if failed.startswith("Resolver"):
+            assert error is None, "the resolver is told again later"
+            continue
+        assert error is not None, failed
+        assert not here(world), failed
+        assert not world.cluster.endpoints.own and not world.cluster.addresses.held, failed
+        assert not world.daemon.networks.find("far").members, failed
+        assert world.run(join(world)), failed
+    assert {"Addresses.allocate", "Endpoints.put", "Kernel.ensure_network", "Kernel.ensure_peers"} <= seen
+
+
+def test_whoever_joins_while_the_last_one_leaves_has_a_network(make: Callable[[], World]) -> None:
+    def joined() -> World:
+        world = make()
+        world.run(join(world))
+        return world
+
+    def last(world: World) -> Endpoint:
+        return next(m.endpoint for m in world.daemon.networks.find("far").members.values() if m.container == "web")
+
+    async def both(world: World) -> None:
+        await leave(world, last(world))
+        await world.daemon.networks.join(  # goes on while the store is told
+            world.daemon.networks.find("far"), replace(WEB, id="7", name="again"), EndpointRequest(EndpointSettings())
+        )
+
+    for world, _, joining in meetings(joined, both, lambda w: join(w, OTHER)):
+        assert isinstance(joining, Endpoint)
+        assert here(world)
+        assert world.kernel.peers["far" * 8] == {"f"}
+
+
+def test_a_network_that_goes_while_it_is_joined_leaves_nothing(make: Callable[[], World]) -> None:
+    for world, joined, _ in meetings(make, join, lambda w: w.cluster.networks.vanish("far" * 8)):
+        if isinstance(joined, Endpoint):
+            world.run(leave(world, joined))
+            world.loop.settle()
+        else:
+            assert isinstance(joined, NotFound)
+        assert not here(world)
+        assert not world.cluster.endpoints.own and not world.cluster.addresses.held
+
+
+def test_a_mistake_in_the_settings_takes_no_address(world: World) -> None:
+    for settings in (
+        EndpointSettings(mac_address="no"),
+        EndpointSettings(driver_opts={"com.docker.network.endpoint.sysctls": "no"}),
+    ):
+        for network in ("far", "bridge"):
+            live = world.daemon.networks.find(network)
+            with pytest.raises(Exception, match=r"invalid MAC address|unrecognised network interface sysctl"):
+                world.run(world.daemon.networks.join(live, WEB, EndpointRequest(settings, "eth0")))
+    assert not world.cluster.addresses.held
+    assert world.run(join(world)).ipv4 == "10.9.0.2/24"
+
+
+def test_a_static_address_is_the_containers_and_not_its_endpoints(world: World) -> None:
+    settings = EndpointSettings(ipam_config=EndpointIPAMConfig(ipv4_address="10.9.0.7"))
+    endpoint = world.run(join(world, WEB, settings))
+    world.run(leave(world, endpoint))
+    world.loop.settle()
+    assert world.cluster.addresses.held == {("far" * 8, "10.9.0.7"): WEB.container_id}
+    world.daemon.networks.unreserve(WEB.container_id)
+    world.loop.settle()
+    assert not world.cluster.addresses.held
+
+
+# ---- removing -------------------------------------------------------------------------------------------
+
+
+def test_of_two_removals_of_one_network_one_is_told_that_it_is_gone(make: Callable[[], World]) -> None:
+    async def remove(world: World) -> None:
+        await world.daemon.networks.remove("far")
+
+    for _, one, other in meetings(make, remove, remove):
+        assert one is None
+        assert isinstance(other, NotFound)
+
+
+def test_a_network_stays_whole_when_its_removal_fails(make: Callable[[], World]) -> None:
+    for world, failed, error in failures(make, lambda w: w.daemon.networks.remove("far")):
+        assert (failed, type(error)) == ("Networks.remove", Unavailable)
+        assert world.run(join(world))
+
+
+def test_static_records_stay_when_the_last_container_leaves_and_go_with_the_network(world: World) -> None:
+    names = world.daemon.names
+    endpoint = world.run(join(world))
+    given = StaticRecord(name="printer", type="A", data="10.9.0.200")
+    world.run(names.add_static("far" * 8, given, lambda: world.daemon.networks.find("far" * 8)))
+    world.run(leave(world, endpoint))
+    world.loop.settle()
+    assert names.static("far" * 8) == (given,)
+    world.run(join(world))
+    assert world.resolver.lines["far" * 8] == [given.line]
+    world.run(world.cluster.networks.vanish("far" * 8))
+    assert names.static("far" * 8) == ()
+    assert not world.store.under("dns")
+
+
+# ---- names ----------------------------------------------------------------------------------------------
+
+
+def test_a_rename_that_one_network_refuses_changes_none(world: World) -> None:
+    near = world.cluster.networks.make_elsewhere("near", "10.8.0.0/24")
+    world.run(world.cluster.networks.refresh())
+    networks = world.daemon.networks
+    sandbox = WEB
+    for name in ("near", "far"):
+        request = EndpointRequest(EndpointSettings(), "eth0", names=("web",))
+        sandbox = sandbox.with_endpoint(world.run(networks.join(networks.find(name), sandbox, request)))
+    renamed = replace(sandbox, name="db")  # which there is on `far`
+    with pytest.raises(Forbidden):
+        world.run(networks.rename(sandbox, renamed))
+    assert {e.name for e in world.cluster.endpoints.own.values()} == {"web"}
+    assert len([e for e in world.cluster.endpoints.own.values() if e.network_id == near.id]) == 1
+
+
+# ---- without a cluster ----------------------------------------------------------------------------------
+
+
+def test_a_daemon_without_a_cluster_says_so(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    try:
+        with pytest.raises(Forbidden, match="This node is not a swarm manager"):
+            world.run(world.daemon.networks.create(GLOBAL))
+        world.run(world.daemon.networks.create(replace(LOCAL, name="global")))  # the name is free
+    finally:
+        world.close()
