@@ -32,10 +32,8 @@ class Gateway:
         if sandbox.gateway4 or not _needed(sandbox):
             return sandbox
         request = EndpointRequest(EndpointSettings(), sandbox.free_ifname("netd" if sandbox.attached else "eth"))
-        while True:
-            live = await self._network()
-            with contextlib.suppress(NotFound):  # it was pruned at this moment
-                return sandbox.with_endpoint(await self._networks.join(live, sandbox, request))
+        # between the two nothing is awaited: the network is there
+        return sandbox.with_endpoint(await self._networks.join(await self._network(), sandbox, request))
 
     @staticmethod
     def needless(sandbox: Sandbox) -> Endpoint | None:

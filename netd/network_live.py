@@ -103,10 +103,14 @@ class LiveNetworks:
 
     async def decided(self, name: str) -> None:
         """Wait until nobody is making or removing a network of this name."""
-        if (made := self._naming.get(name)) is not None:
-            await made.decided.wait()
-        elif (live := self.named(name)) is not None and live.removing:
-            async with live.changing:
+        while True:
+            live = self.named(name)
+            if name in self._naming:
+                await self._naming[name].decided.wait()
+            elif live is not None and live.removing:
+                async with live.changing:
+                    continue
+            else:
                 return
 
     # ---- members ----------------------------------------------------------------------------------------

@@ -6,9 +6,11 @@ import itertools
 import logging
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 from tests.fakes.calls import Call
+from tests.fakes.loop import ACTOR
 from tests.fakes.world import World
 
 T = TypeVar("T")
@@ -46,7 +48,8 @@ def _fail(world: World, work: Work, number: int) -> tuple[str, BaseException | N
 def meetings(make: Callable[[], World], first: Work, second: Work) -> Iterator[tuple[World, Any, Any]]:
     """For each await of `first`: a world in which `second` began just then, and what came of both.
 
-    That is a result or an error. The last one is a world in which the second came when the first was over.
+    The second goes as far as it can before anything else goes on. What came is a result or an error. The last one
+    is a world in which the second came when the first was over.
     """
     for number in itertools.count():
         with _world(make) as world:
@@ -55,7 +58,10 @@ def meetings(make: Callable[[], World], first: Work, second: Work) -> Iterator[t
                 if not one.done():
                     world.loop.step()
             over = one.done()
-            other = world.loop.create_task(second(world))
+            context = copy_context()
+            context.run(ACTOR.set, "second")
+            other = world.loop.create_task(second(world), context=context)
+            world.loop.first_goes = "second"
             world.loop.settle()
             yield world, _outcome(one), _outcome(other)
             if over:
@@ -76,3 +82,9 @@ def _world(make: Callable[[], World]) -> Iterator[World]:
     finally:
         world.close()
         logging.getLogger("netd").propagate = True
+
+
+def refusal(one: Any, other: Any) -> Exception:
+    """The error of the one of two that was refused, the other being done."""
+    (error,) = [outcome for outcome in (one, other) if isinstance(outcome, Exception)]
+    return error

@@ -10,9 +10,9 @@ import pytest
 from netd.endpoints import EndpointRequest
 from netd.errors import Conflict, Forbidden, NotFound
 from netd.filters import Filters
-from netd.model import IPAM, ConfigReference, EndpointSettings, IPAMConfig, NetworkCreate
+from netd.model import IPAM, EndpointSettings, IPAMConfig, NetworkCreate
 from netd.sandbox import Sandbox
-from tests.core.points import failures, meetings
+from tests.core.points import failures, meetings, refusal
 from tests.fakes.consistent import complaints
 from tests.fakes.world import World
 
@@ -111,8 +111,8 @@ def test_removing_leaves_a_network_whole_or_nothing_of_it(make: Callable[[], Wor
 
 def test_of_two_networks_of_one_name_one_is_made(make: Callable[[], World]) -> None:
     for world, one, other in meetings(make, create, create):
-        assert isinstance(one, str)
-        assert isinstance(other, Conflict) and str(other) == "network with name new already exists"
+        refused = refusal(one, other)
+        assert isinstance(refused, Conflict) and str(refused) == "network with name new already exists"
         assert not wrong(world)
 
 
@@ -128,7 +128,7 @@ def test_two_networks_with_one_device_are_not_both_made(make: Callable[[], World
     device = {"com.docker.network.bridge.name": "br-shop"}
     one, other = (NetworkCreate(name=name, options=device, ipam=NEW.ipam) for name in ("one", "other"))
     for world, first, second in meetings(make, lambda w: create(w, one), lambda w: create(w, other)):
-        assert isinstance(first, str) and "br-shop is taken" in str(second)
+        assert "br-shop is taken" in str(refusal(first, second))
         assert not wrong(world)
 
 
@@ -152,20 +152,6 @@ def test_a_network_whose_removal_failed_can_be_joined(make: Callable[[], World])
     for world, failed, error in failures(make, remove_shop):
         if error is not None:
             assert world.run(join_shop(world)), failed
-
-
-def test_a_configuration_network_stays_while_a_network_is_made_from_it(make: Callable[[], World]) -> None:
-    def with_template() -> World:
-        world = make()
-        world.run(create(world, NetworkCreate(name="template", config_only=True, ipam=NEW.ipam)))
-        return world
-
-    made = NetworkCreate(name="new", config_from=ConfigReference(network="template"))
-    for world, _, removed in meetings(
-        with_template, lambda w: create(w, made), lambda w: w.daemon.networks.remove("template")
-    ):
-        assert isinstance(removed, Forbidden) == ("new" in names(world))
-        assert ("template" in names(world)) == ("new" in names(world))
 
 
 # ---- prune ----------------------------------------------------------------------------------------------

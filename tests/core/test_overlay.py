@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,18 @@ from netd.cluster.model import EndpointRecord
 from netd.endpoints import EndpointRequest
 from netd.errors import Conflict, Forbidden, NotFound, Unavailable
 from netd.filters import Filters
-from netd.model import IPAM, EndpointIPAMConfig, EndpointSettings, IPAMConfig, NetworkCreate, StaticRecord
+from netd.model import (
+    IPAM,
+    ConfigReference,
+    EndpointIPAMConfig,
+    EndpointSettings,
+    IPAMConfig,
+    NetworkCreate,
+    StaticRecord,
+)
 from netd.sandbox import Endpoint, Sandbox
-from tests.core.points import failures, meetings
+from tests.core.points import failures, meetings, refusal
+from tests.fakes.calls import step
 from tests.fakes.world import World
 
 FAR = EndpointRecord(
@@ -145,24 +155,28 @@ def test_whoever_joins_while_the_last_one_leaves_has_a_network(make: Callable[[]
         world.run(join(world))
         return world
 
-    def last(world: World) -> Endpoint:
-        return next(m.endpoint for m in world.daemon.networks.find("far").members.values() if m.container == "web")
+    async def last_leaves(world: World) -> None:
+        members = world.daemon.networks.find("far").members.values()
+        await leave(world, next(m.endpoint for m in members if m.container == "web"))
+        for _ in range(20):  # while the store, the kernel and the resolver are told
+            await step()
 
-    async def both(world: World) -> None:
-        await leave(world, last(world))
-        await world.daemon.networks.join(  # goes on while the store is told
-            world.daemon.networks.find("far"), replace(WEB, id="7", name="again"), EndpointRequest(EndpointSettings())
-        )
-
-    for world, _, joining in meetings(joined, both, lambda w: join(w, OTHER)):
+    leaving_first = ((world, found) for world, _, found in meetings(joined, last_leaves, lambda w: join(w, OTHER)))
+    joining_first = ((world, found) for world, found, _ in meetings(joined, lambda w: join(w, OTHER), last_leaves))
+    for world, joining in chain(leaving_first, joining_first):
         assert isinstance(joining, Endpoint)
         assert here(world)
         assert world.kernel.peers["far" * 8] == {"f"}
 
 
 def test_a_network_that_goes_while_it_is_joined_leaves_nothing(make: Callable[[], World]) -> None:
-    for world, joined, _ in meetings(make, join, lambda w: w.cluster.networks.vanish("far" * 8)):
-        if isinstance(joined, Endpoint):
+    async def vanish(world: World) -> bool:
+        counted = bool(world.daemon.networks.find("far").members)
+        await world.cluster.networks.vanish("far" * 8)
+        return counted
+
+    for world, joined, counted in meetings(make, join, vanish):
+        if counted:
             world.run(leave(world, joined))
             world.loop.settle()
         else:
@@ -182,6 +196,10 @@ def test_a_mistake_in_the_settings_takes_no_address(world: World) -> None:
                 world.run(world.daemon.networks.join(live, WEB, EndpointRequest(settings, "eth0")))
     assert not world.cluster.addresses.held
     assert world.run(join(world)).ipv4 == "10.9.0.2/24"
+    bridge = world.daemon.networks.find("bridge")
+    assert world.run(world.daemon.networks.join(bridge, WEB, EndpointRequest(EndpointSettings(), "eth1"))).ipv4 == (
+        "172.17.0.2/28"
+    )
 
 
 def test_a_static_address_is_the_containers_and_not_its_endpoints(world: World) -> None:
@@ -195,6 +213,20 @@ def test_a_static_address_is_the_containers_and_not_its_endpoints(world: World) 
     assert not world.cluster.addresses.held
 
 
+def test_a_configuration_network_stays_while_an_overlay_is_made_from_it(make: Callable[[], World]) -> None:
+    def with_template() -> World:
+        world = make()
+        world.run(world.daemon.networks.create(NetworkCreate(name="template", config_only=True)))
+        return world
+
+    async def create(world: World) -> str:
+        template = ConfigReference(network="template")
+        return (await world.daemon.networks.create(replace(GLOBAL, config_from=template)))[0]
+
+    for _, made, removed in meetings(with_template, create, lambda w: w.daemon.networks.remove("template")):
+        assert isinstance(made, str) == isinstance(removed, Forbidden)
+
+
 # ---- removing -------------------------------------------------------------------------------------------
 
 
@@ -203,8 +235,7 @@ def test_of_two_removals_of_one_network_one_is_told_that_it_is_gone(make: Callab
         await world.daemon.networks.remove("far")
 
     for _, one, other in meetings(make, remove, remove):
-        assert one is None
-        assert isinstance(other, NotFound)
+        assert isinstance(refusal(one, other), NotFound)
 
 
 def test_a_network_stays_whole_when_its_removal_fails(make: Callable[[], World]) -> None:
