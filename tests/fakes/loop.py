@@ -243,8 +243,12 @@ def lock_awaited(task: asyncio.Task[Any]) -> tuple[int, int] | None:
 
 def _waiting(task: asyncio.Task[Any]) -> list[Any]:
     """The coroutines that wait for each other, outermost first."""
-    found, inner = [], task.get_coro()
+    found: list[Any] = []
+    inner: Any = task.get_coro()
     while isinstance(inner, types.CoroutineType):
         found.append(inner)
         inner = inner.cr_await
+        if type(inner).__name__ == "async_generator_asend":  # `async with` of an asynccontextmanager
+            generator = getattr(found[-1].cr_frame.f_locals.get("self"), "gen", None)
+            inner = generator.ag_await if isinstance(generator, types.AsyncGeneratorType) else None
     return found

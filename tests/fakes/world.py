@@ -53,6 +53,7 @@ IMAGE = "1" * 64
 _ID = re.compile(r"\b[0-9a-f]{12}(?:[0-9a-f]{52})?\b")
 _VARIES = re.compile(r"20\d\d-\d\d-\d\dT[\d:.]+Z|(?<=\"Pid\":)\d+")
 _CONFIG = Config(bip="172.17.0.1/28")
+_POOLS = (("172.17.0.0/16", 28), ("fd00::/48", 64))
 
 
 class World:
@@ -128,7 +129,7 @@ class Daemon:
         local = LocalScope(
             table,
             Records(store, "networks", Network),
-            PoolAllocator(host_id="fake"),
+            PoolAllocator(_POOLS),
             kernel,  # type: ignore[arg-type]
             self.names,
             _CONFIG,
@@ -176,6 +177,7 @@ class Daemon:
         await self.reconciler.adopt()
         await self.sandboxes.restore_kernel()
         await self.networks.start(self.sandboxes.all())
+        await self.joining.recover()
         self.tasks.keep_running(self.reconciler.run, "reconciling names and sandboxes")
         await self.reconciler.settled(1)
         if self._world.watching:

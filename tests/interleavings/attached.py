@@ -31,7 +31,8 @@ class State:
         return Attached(root, self)
 
     def firsts(self) -> list[Operation[Attached]]:
-        return _OPERATIONS
+        idle = ("detach",) if not self.attached else ("attach as other", "start")
+        return [operation for operation in _OPERATIONS if operation.name not in idle]
 
     def seconds(self) -> list[Operation[Attached]]:
         return _OPERATIONS
@@ -39,6 +40,8 @@ class State:
 
 class Attached(BasicScene):
     """A namespace that somebody made, `web` on the same network, and the daemon's watch over what is attached."""
+
+    may_complain = True
 
     def __init__(self, root: Path, state: State) -> None:
         super().__init__(root)

@@ -166,21 +166,22 @@ async def _linked(scene: Containers) -> None:
 
 _BESIDE = _LIFE | _NETWORK  # upon the container that another one needs
 _NEEDING = frozenset({"start", "stop", "restart", "rm", "dies"})
+_ENDS = frozenset({"stop", "rm-f", "ends", "dies"})  # a kill is half a stop, and a restart is a stop and a start
 
 STATES = {
     state.name: state
     for state in (
-        State("created", _created),
+        State("created", _created, _ALL - {"restart"}),
         State("running", _running),
-        State("always", _always, _LIFE | {"rename"}, _LIFE | {"rename"}),
-        State("paused", _paused, _LIFE | {"pause", "unpause", "exec"}, _LIFE | {"pause", "unpause", "exec"}),
+        State("always", _always, _ENDS | {"rename"}, _LIFE | {"rename"}),
+        State("paused", _paused, _ENDS | {"unpause"}, _LIFE | {"pause", "unpause", "exec"}),
         State("backing-off", _backing_off, _LIFE | _NETWORK | {"time passes"}, _LIFE | _NETWORK | {"pause", "exec"}),
-        State("auto-remove", _auto_remove, _LIFE | {"connect"}, _LIFE | {"rename", "connect"}),
-        State("two-networks", _two_networks, _NETWORK | {"start", "stop", "rm-f", "ends", "dies"}, _LIFE | _NETWORK),
-        State("sharing", _sharing, _NEEDING, _BESIDE, ("web", "db")),
-        State("shared", _sharing, _BESIDE, _NEEDING, ("db", "web")),
-        State("linking", _linked, _NEEDING, _BESIDE, ("web", "db")),
-        State("linked", _linked, _BESIDE, _NEEDING, ("db", "web")),
+        State("auto-remove", _auto_remove, _ENDS | {"restart"}, _LIFE | {"rename", "connect"}),
+        State("two-networks", _two_networks, _NETWORK | _ENDS, _LIFE | _NETWORK),
+        State("sharing", _sharing, _NEEDING - {"restart"}, _BESIDE, ("web", "db")),
+        State("shared", _sharing, _ENDS | _NETWORK, _NEEDING, ("db", "web")),
+        State("linking", _linked, _NEEDING - {"restart"}, _BESIDE, ("web", "db")),
+        State("linked", _linked, _ENDS | _NETWORK, _NEEDING, ("db", "web")),
     )
 }
 

@@ -33,6 +33,7 @@ class Scene(Protocol):
     """A world in some state, and what must be true of it when everything is over."""
 
     world: World
+    may_complain: bool  # in the log, of what others have done
 
     def complaints(self, outcomes: Sequence[Outcome[Any]], failed: Sequence[str]) -> list[str]:
         """What is wrong now that all is quiet; `failed` are the calls to fakes that were made to fail."""
@@ -338,8 +339,10 @@ def play(case: Case[S], root: Path, explored: Explored[S], last: int = 0) -> int
             wrong = run.wrong()
         except NeverQuiet as error:
             point, wrong = case.point, [str(error)]
-        failed, complaints = list(scene.world.calls.failed), scene.world.loop.errors
-        wrong += [*([] if failed else errors), *(f"asyncio: {c['message']} {c.get('exception')}" for c in complaints)]
+        failed = list(scene.world.calls.failed)
+        if not failed and not scene.may_complain:
+            wrong += errors
+        wrong += [f"asyncio: {c['message']} {c.get('exception')}" for c in scene.world.loop.errors]
         if wrong:
             told = [str(outcome) for outcome in run.outcomes]
             explored.failures.append(Failure(replace(case, point=point), run.at, failed, told, wrong))
@@ -379,7 +382,6 @@ class _Errors(logging.Handler):
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
     """Thousands of small worlds: collected when all is done, instead of again and again."""
-    gc.collect()
     gc.freeze()
     gc.disable()
     try:

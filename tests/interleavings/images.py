@@ -143,12 +143,8 @@ _OPERATIONS: list[Operation[Images]] = [
         _has_name("app:latest"),
         _MOVING | _REMOVING,
     ),
-    Operation(
-        "tag app:v2", _tag(lambda scene: IMAGE, "app", "v2"), _is_called("app:v2"), _REMOVING | {"tag lib app:v2"}
-    ),
-    Operation(
-        "tag lib app:v2", _tag(lambda scene: scene.lib, "app", "v2"), _is_called("app:v2"), _REMOVING | {"tag app:v2"}
-    ),
+    Operation("tag app:v2", _tag("app", "v2"), _is_called("app:v2"), _REMOVING | {"tag lib app:v2"}),
+    Operation("tag lib app:v2", _tag("app", "v2", lib=True), _is_called("app:v2"), _REMOVING | {"tag app:v2"}),
     Operation(
         "tag lib app:latest",
         _tag("app", "latest", lib=True),

@@ -21,12 +21,13 @@ class State:
     name: str
     on: str
     runs: bool
+    first: frozenset[str]  # which operations can be the first; any can be the second
 
     def make(self, root: Path) -> Networks:
         return Networks(root, self)
 
     def firsts(self) -> list[Operation[Networks]]:
-        return _OPERATIONS
+        return [operation for operation in _OPERATIONS if operation.name in self.first]
 
     def seconds(self) -> list[Operation[Networks]]:
         return _OPERATIONS
@@ -52,13 +53,15 @@ class Networks(BasicScene):
         return self.world.daemon.records().get(self.web)
 
 
+_NETWORK = frozenset({"rm", "prune", "connect", "disconnect", "dies"})
+
 STATES = {
     state.name: state
     for state in (
-        State("elsewhere", "blue", False),
-        State("running-elsewhere", "blue", True),
-        State("configured", "red", False),
-        State("joined", "red", True),
+        State("elsewhere", "blue", False, _NETWORK | {"create"}),
+        State("running-elsewhere", "blue", True, _NETWORK),
+        State("configured", "red", False, _NETWORK | {"start"}),
+        State("joined", "red", True, _NETWORK | {"stop"}),
     )
 }
 
