@@ -26,8 +26,8 @@ def main(subject: str, text: str) -> int:
         scene = state.make(Path(directory))
         logging.basicConfig(level=logging.DEBUG, format="%(levelname)s %(message)s")
         run = Play(scene, Case(state, first, second, int(found["point"]), bool(found["fails"])))
-        run.told = print
-        run.play(int(found["point"]))
+        run.play()
+        print(f"the first waits at {run.at}")
         wrong = run.wrong()
         print(*run.outcomes, *(f"WRONG: {text}" for text in wrong), sep="\n")
         scene.close()
