@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.interleavings.crew import _subject
+from tests.interleavings.crew import module
 from tests.interleavings.engine import Case, Play
 
 _CASE = re.compile(r"(?P<state>[\w-]+): (?P<first>.+) @(?P<point>\d+)(?P<fails>!?) (?P<second>.+)")
@@ -19,7 +19,7 @@ def main(subject: str, text: str) -> int:
     found = _CASE.fullmatch(text)
     if found is None:
         raise SystemExit(f"{text!r} is not as in: {__doc__}")
-    state = _subject(subject).STATES[found["state"]]
+    state = module(subject).STATES[found["state"]]
     first = next(op for op in state.firsts() if op.name == found["first"])
     second = next((op for op in state.seconds() if op.name == found["second"]), None)
     with TemporaryDirectory() as directory:
