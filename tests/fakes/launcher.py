@@ -35,6 +35,10 @@ class Process:
     def runs(self) -> bool:
         return self.started and self.status is None
 
+    def twin(self) -> Process:
+        """The same process on another machine, where nobody waits for it yet."""
+        return Process(self.pid, self.spec, self.started, self.paused, self.status)
+
     def end(self, code: int) -> None:
         if self.status is not None:
             return

@@ -64,6 +64,12 @@ class FakeResolver:
         self._number = itertools.count(40_000)
         self._callbacks: list[Callable[[], object]] = []
 
+    def resemble(self, other: FakeResolver) -> None:
+        """Have told what another one was told."""
+        self.networks = {network: dict(table) for network, table in other.networks.items()}
+        self.lines = {network: list(lines) for network, lines in other.lines.items()}
+        self.sandboxes, self._ports = dict(other.sandboxes), dict(other._ports)
+
     def on_lost(self, callback: Callable[[], object]) -> None:
         self._callbacks.append(callback)
 

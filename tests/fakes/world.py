@@ -5,9 +5,11 @@ The machine outlives the daemon: `restart_daemon` is kill -9 and a new one that 
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Coroutine, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -59,7 +61,14 @@ _POOLS = (("172.17.0.0/16", 28), ("fd00::/48", 64))
 class World:
     """A machine, and the daemon that runs on it now. Close it: it is the running event loop until then."""
 
-    def __init__(self, root: Path, entries: Mapping[str, Entry] | None = None, *, clustered: bool = False) -> None:
+    def __init__(
+        self,
+        root: Path,
+        entries: Mapping[str, Entry] | None = None,
+        *,
+        like: World | None = None,
+        clustered: bool = False,
+    ) -> None:
         self.root = root
         self.watching = False  # whether daemons look for attached namespaces that go, every second
         self.calls = Calls()
@@ -70,13 +79,37 @@ class World:
         self.kernel = FakeKernel(self.calls, self.namespaces)
         self.resolver = FakeResolver(self.calls)
         self.launcher = FakeLauncher(self.calls, root)
-        for key in self.store.under("images"):
-            (root / "images" / key / "rootfs").mkdir(parents=True)
+        if like is not None:
+            self.resemble(like)
+        else:
+            for key in self.store.under("images"):
+                (root / "images" / key / "rootfs").mkdir(parents=True)
         self.loop = Loop()
         self.loop.enter()
         self._gone: list[Loop] = []
         self.daemon = Daemon(self)
         self.run(self.daemon.load())
+
+    def resemble(self, other: World) -> None:
+        """Have what another machine has, at rest; a daemon has yet to load."""
+        self.store = FakeStore(self.calls, other.store.entries)
+        self.namespaces.present |= other.namespaces.present
+        self.kernel.networks |= other.kernel.networks
+        self.kernel.sandboxes |= other.kernel.sandboxes
+        self.resolver.resemble(other.resolver)
+        self.launcher.processes |= {id: process.twin() for id, process in other.launcher.processes.items()}
+        for path, content in other.files:
+            if content is None:
+                os.makedirs(f"{self.root}/{path}", exist_ok=True)
+            else:
+                with open(f"{self.root}/{path}", "wb") as file:
+                    file.write(content)
+
+    @cached_property
+    def files(self) -> list[tuple[str, bytes | None]]:
+        """Directories and files of a machine at rest, each after its parent."""
+        found = sorted(self.root.rglob("*"))
+        return [(str(path.relative_to(self.root)), path.read_bytes() if path.is_file() else None) for path in found]
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self.loop.run(work)

@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from drivers.spec import DriverError
-from netd import attached
 from netd.attached import AttachRequest
 from netd.model import ContainerCreate, HostConfig
 from tests.interleavings.engine import Operation, kill_and_load
 from tests.interleavings.scene import BasicScene
 
 PATH = "/ext/probe"
-_inode = attached._inode
 _LOOKED = 1.5  # seconds after which the daemon has looked for what went
 
 
@@ -45,16 +43,11 @@ class Attached(BasicScene):
 
     def __init__(self, root: Path, state: State) -> None:
         super().__init__(root)
-        attached._inode = lambda path: self.world.namespaces.present.get(path)
         self.world.namespaces.make(PATH)
         self.world.watching = True
         self.world.restart_daemon()
         self.web = self.world.run(self._make(state))
         self.world.loop.settle(0)
-
-    def close(self) -> None:
-        attached._inode = _inode
-        super().close()
 
     async def _make(self, state: State) -> str:
         body = ContainerCreate(image="app", cmd=["serve"], host_config=HostConfig(network_mode="red"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ class State:
     """How `web` is when two operations meet, which can be the first and which the second, and upon whom."""
 
     name: str
-    build: Callable[[Containers], Coroutine[Any, Any, None]]
+    build: Callable[[Machine], Coroutine[Any, Any, None]]
     first: frozenset[str] = _ALL
     second: frozenset[str] = _ALL
     subjects: tuple[str, str] = ("web", "web")
@@ -58,23 +59,12 @@ class State:
         return [op for op in operations(subject, self) if op.name.removesuffix(f" {subject}") in kinds]
 
 
-class Containers(BasicScene):
-    """A world with the container `web`, an older one that does not run, and clients that wait for `web`."""
+class Machine(BasicScene):
+    """A world in which containers are brought into a state."""
 
-    def __init__(self, root: Path, state: State) -> None:
-        super().__init__(root)
-        self.state = state
-        self.exec_id = ""
-        self.world.run(state.build(self))
-        self.world.loop.settle(0)
-        web = self.record("web")
-        self._loop = self.world.loop
-        self._ran = web is not None and web.state.running
-        self._process = self.world.launcher.processes.get(self.ids["web"])
-        self._waits = {c: self._wait(c) for c in ("not-running", "next-exit", "removed") if self._ran or c == "removed"}
-        self.world.loop.settle(0)
-
-    # ---- before -----------------------------------------------------------------------------------------
+    @property
+    def containers(self) -> ContainerManager:
+        return self.world.daemon.containers
 
     async def create(self, name: str, **host: Any) -> None:
         """A container that is called so, on `blue` unless told otherwise."""
@@ -86,17 +76,30 @@ class Containers(BasicScene):
         await self.create(name, **host)
         await self.containers.start(self.ids[name])
 
+
+class Containers(Machine):
+    """A daemon that finds `web` in its state, and an older container that does not run; clients wait for `web`."""
+
+    def __init__(self, root: Path, state: State) -> None:
+        machine = _machine(root, state)
+        super().__init__(root, machine.world)
+        self.state = state
+        self.ids = machine.ids
+        self._loop = self.world.loop
+        self._process = self.world.launcher.processes.get(self.ids["web"])
+        ran = self._process is not None and self._process.runs
+        self.exec_id = self.world.run(self._make_exec()) if ran and not self._process.paused else ""
+        self._waits = {c: self._wait(c) for c in ("not-running", "next-exit", "removed") if ran or c == "removed"}
+        self.world.loop.settle(0)
+
+    async def _make_exec(self) -> str:
+        return self.world.daemon.streams.execs.create(self.ids["web"], ExecConfig(cmd=["once"]))
+
     def _wait(self, condition: str) -> asyncio.Task[Any]:
         async def client() -> Any:
             return await self.containers.wait(self.ids["web"], condition)
 
         return self.world.loop.create_task(client(), name=f"wait {condition}")
-
-    # ---- looking ----------------------------------------------------------------------------------------
-
-    @property
-    def containers(self) -> ContainerManager:
-        return self.world.daemon.containers
 
     def record(self, name: str) -> Container | None:
         """The container that was called so at first; None if it is gone."""
@@ -118,48 +121,56 @@ class Containers(BasicScene):
         ]
 
 
+@cache
+def _machine(root: Path, state: State) -> Machine:
+    """One on which the state has come about; all scenes resemble it."""
+    machine = Machine(root)
+    machine.world.run(state.build(machine))
+    machine.world.loop.settle(0)
+    return machine
+
+
 # ---- states ---------------------------------------------------------------------------------------------
 
 
-async def _created(scene: Containers) -> None:
+async def _created(scene: Machine) -> None:
     await scene.create("web", port_bindings=_PORTS)
 
 
-async def _running(scene: Containers) -> None:
+async def _running(scene: Machine) -> None:
     await scene.run("web", port_bindings=_PORTS)
-    scene.exec_id = scene.world.daemon.streams.execs.create(scene.ids["web"], ExecConfig(cmd=["once"]))
 
 
-async def _always(scene: Containers) -> None:
+async def _always(scene: Machine) -> None:
     await scene.run("web", port_bindings=_PORTS, restart_policy=RestartPolicy("always"))
 
 
-async def _paused(scene: Containers) -> None:
+async def _paused(scene: Machine) -> None:
     await scene.run("web")
     await scene.containers.pause(scene.ids["web"])
 
 
-async def _backing_off(scene: Containers) -> None:
+async def _backing_off(scene: Machine) -> None:
     await _always(scene)
     scene.world.launcher.processes[scene.ids["web"]].end(1)
 
 
-async def _auto_remove(scene: Containers) -> None:
+async def _auto_remove(scene: Machine) -> None:
     await scene.run("web", auto_remove=True)
 
 
-async def _two_networks(scene: Containers) -> None:
+async def _two_networks(scene: Machine) -> None:
     await scene.create("web")
     await scene.containers.connect("green", NetworkConnect(container=scene.ids["web"]))
     await scene.containers.start(scene.ids["web"])
 
 
-async def _sharing(scene: Containers) -> None:
+async def _sharing(scene: Machine) -> None:
     await scene.run("db")
     await scene.create("web", network_mode=f"container:{scene.ids['db']}")
 
 
-async def _linked(scene: Containers) -> None:
+async def _linked(scene: Machine) -> None:
     await scene.run("db", network_mode="bridge")
     await scene.create("web", network_mode="bridge", links=["db:data"])
 
@@ -172,7 +183,7 @@ STATES = {
     state.name: state
     for state in (
         State("created", _created, _ALL - {"restart"}),
-        State("running", _running),
+        State("running", _running, second=_ALL - {"create"}),
         State("always", _always, _ENDS | {"rename"}, _LIFE | {"rename"}),
         State("paused", _paused, _ENDS | {"unpause"}, _LIFE | {"pause", "unpause", "exec"}),
         State("backing-off", _backing_off, _LIFE | _NETWORK | {"time passes"}, _LIFE | _NETWORK | {"pause", "exec"}),

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from tests.interleavings.engine import explore
 
@@ -25,7 +26,7 @@ class Crew:
 
     def explore(self, subject: str, state: str) -> tuple[int, list[str]]:
         """Everything that can happen in a state: how many interleavings there are, and what is wrong with which."""
-        firsts = _subject(subject).STATES[state].firsts()
+        firsts = module(subject).STATES[state].firsts()
         jobs = [self._pool.submit(_explore, subject, state, first.name, self._root) for first in firsts]
         results = [job.result() for job in jobs]
         return sum(count for count, _ in results), [failure for _, failures in results for failure in failures]
@@ -43,11 +44,12 @@ def crew() -> Iterator[Crew]:
 
 
 def _explore(subject: str, state: str, first: str, root: Path) -> tuple[int, list[str]]:
-    found = _subject(subject).STATES[state]
+    found = module(subject).STATES[state]
     operation = next(operation for operation in found.firsts() if operation.name == first)
     explored = explore(found, operation, root / str(os.getpid()))
     return explored.count, [str(failure) for failure in explored.failures]
 
 
-def _subject(name: str):  # type: ignore[no-untyped-def]
+def module(name: str) -> Any:
+    """A module of this package by its name."""
     return importlib.import_module(f"tests.interleavings.{name}")

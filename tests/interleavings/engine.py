@@ -169,8 +169,9 @@ class Play(Generic[S]):
         self.case = case
         self.at = "its beginning"
         self.outcomes: list[Outcome[S]] = []
-        self.told: Callable[[str], object] | None = None  # of every step
-        self.waited: list[tuple[int, object]] = []  # points at which the second waited for a lock
+        self.point = case.point  # at which the second took place
+        self.refused: set[int] = set()  # points at which it was refused
+        self.waited: list[tuple[int, object]] = []  # points at which it waited for a lock
         self._called: list[Call] = []  # at the latest point
 
     # ---- on the way -------------------------------------------------------------------------------------
@@ -183,27 +184,30 @@ class Play(Generic[S]):
             found.append(self._point())
         return [*found, self._point()]
 
-    def play(self, last: int) -> int:
-        """Run it to the end; returns the point at which the second took place.
+    def play(self, last: int = 0) -> None:
+        """Run it to the end.
 
         Up to the point `last`, a second that is refused at once is tried again at the next point, for it has changed
         nothing. So is one that waits for a lock at once: since when it waits is of no account, so it is enough to
-        play the first and the last of such points (`waited`).
+        play the first and the last of such points (`stand_ins`).
         """
         self._begin(self.case.first, FIRST)
         for _ in range(self.case.point):
             self._advance()
         if self.case.fails:
             self._called[-1].fails = True
-        point = self.case.point
         if self.case.second is not None:
-            while self._begin_second(self.case.second) and point < last:
-                self._withdraw(point)
+            while self._begin_second(self.case.second) and self.point < last:
+                self._withdraw()
                 self._advance()
-                point += 1
+                self.point += 1
         self.scene.world.loop.first_goes = SECOND
         self.scene.world.loop.settle()
-        return point
+
+    def stand_ins(self) -> list[int]:
+        """The points to play for all those at which the second waited for the same lock behind as many others."""
+        groups = [[n for n, _ in group] for _, group in itertools.groupby(self.waited, key=lambda waited: waited[1])]
+        return [number for group in groups for number in sorted({group[0], group[-1]})]
 
     def _begin_second(self, second: Operation[S]) -> bool:
         """Take its first step; whether that came to nothing."""
@@ -216,11 +220,13 @@ class Play(Generic[S]):
             return outcome.error is not None and not outcome.acknowledged
         return lock_awaited(outcome.task) is not None
 
-    def _withdraw(self, point: int) -> None:
+    def _withdraw(self) -> None:
         task = self.outcomes.pop().task
-        if not task.done():
-            self.waited.append((point, lock_awaited(task)))
-            task.cancel()
+        if task.done():
+            self.refused.add(self.point)
+            return
+        self.waited.append((self.point, lock_awaited(task)))
+        task.cancel()
         while not task.done():
             self._step(SECOND)
 
@@ -310,18 +316,34 @@ def explore(state: State[S], first: Operation[S], root: Path) -> Explored[S]:
     explored: Explored[S] = Explored()
     with _no_garbage_collection():
         points = _points(state, first, root)
-        failing = [number for number, point in enumerate(points) if point.calls]
-        for number in failing:
-            play(Case(state, first, None, number, fails=True), root, explored)
+        for number, point in enumerate(points):
+            if point.calls:
+                play(Case(state, first, None, number, fails=True), root, explored)
         for second in state.seconds():
             heard = next((n for n, point in enumerate(points) if point.loaded or not second.asks), len(points))
-            number = heard
-            while number < len(points):
-                number = play(Case(state, first, second, number), root, explored, len(points) - 1) + 1
-            for number in failing:
-                if number >= heard:
+            refused = _sweep(Case(state, first, second, heard), len(points) - 1, root, explored)
+            for number, point in enumerate(points[heard:], heard):
+                if not point.calls:
+                    continue
+                if number in refused:
+                    explored.count += 1  # as if there were no second, which was played above
+                else:
                     play(Case(state, first, second, number, fails=True), root, explored)
     return explored
+
+
+def _sweep(case: Case[S], last: int, root: Path, explored: Explored[S]) -> set[int]:
+    """Play a case at its point and at all after it; those at which the second is refused."""
+    refused: set[int] = set()
+    number = case.point
+    while number <= last:
+        run = play(replace(case, point=number), root, explored, last)
+        for stand_in in run.stand_ins():
+            play(replace(case, point=stand_in), root, explored)
+        explored.count += len(run.refused) + len(run.waited) - len(run.stand_ins())
+        refused |= run.refused
+        number = run.point + 1
+    return refused
 
 
 def _points(state: State[S], first: Operation[S], root: Path) -> list[Point]:
@@ -329,30 +351,24 @@ def _points(state: State[S], first: Operation[S], root: Path) -> list[Point]:
         return Play(scene, Case(state, first, None, 0)).points()
 
 
-def play(case: Case[S], root: Path, explored: Explored[S], last: int = 0) -> int:
-    """Play one case, and those up to the point `last` that come to the same; notes what is wrong. Returns the last
-    point that was played."""
+def play(case: Case[S], root: Path, explored: Explored[S], last: int = 0) -> Play[S]:
+    """Play one case and note what is wrong; up to the point `last` a second that comes to nothing is tried again."""
     with _quiet_log() as errors, closing(case.state.make(root)) as scene:
         run = Play(scene, case)
         try:
-            point = run.play(last)
+            run.play(last)
             wrong = run.wrong()
         except NeverQuiet as error:
-            point, wrong = case.point, [str(error)]
+            wrong = [str(error)]
         failed = list(scene.world.calls.failed)
         if not failed and not scene.may_complain:
             wrong += errors
         wrong += [f"asyncio: {c['message']} {c.get('exception')}" for c in scene.world.loop.errors]
         if wrong:
             told = [str(outcome) for outcome in run.outcomes]
-            explored.failures.append(Failure(replace(case, point=point), run.at, failed, told, wrong))
-        explored.count += 1 + point - case.point
-    for _, group in itertools.groupby(run.waited, key=lambda waited: waited[1]):
-        numbers = [number for number, _ in group]
-        for number in {numbers[0], numbers[-1]}:
-            play(replace(case, point=number), root, explored)
-            explored.count -= 1
-    return point
+            explored.failures.append(Failure(replace(case, point=run.point), run.at, failed, told, wrong))
+        explored.count += 1
+    return run
 
 
 @contextmanager

@@ -36,8 +36,8 @@ class BasicScene:
 
     may_complain = False
 
-    def __init__(self, root: Path) -> None:
-        self.world = World(root / str(next(_COUNT)), base(root))
+    def __init__(self, root: Path, like: World | None = None) -> None:
+        self.world = World(root / str(next(_COUNT)), None if like else base(root), like=like)
         self.ids = {record.name: record.id for record in self.world.daemon.records().values()}
 
     def close(self) -> None:

@@ -1,0 +1,102 @@
+"""Faults that netd had are found when they are put back: what finds nothing proves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from netd.container_live import LiveContainer
+from netd.containers import ContainerManager
+from netd.dirty import Dirty
+from netd.errors import Conflict
+from netd.images import ImageStore
+from netd.model import Image
+from netd.network_live import LiveNetworks
+from tests.interleavings import containers, images, networks
+from tests.interleavings.engine import Operation, explore
+
+Patch = pytest.MonkeyPatch
+
+
+@dataclass(frozen=True)
+class Some:
+    """A state with a few of its operations."""
+
+    whole: Any
+    first: str
+    second: str
+
+    @property
+    def name(self) -> str:
+        return str(self.whole.name)
+
+    def make(self, root: Path) -> Any:
+        return self.whole.make(root)
+
+    def firsts(self) -> list[Operation[Any]]:
+        return [operation for operation in self.whole.firsts() if operation.name == self.first]
+
+    def seconds(self) -> list[Operation[Any]]:
+        return [operation for operation in self.whole.seconds() if operation.name == self.second]
+
+
+def _who_waited_does_not_look_whether_it_is_gone(patch: Patch) -> None:
+    @asynccontextmanager
+    async def changing(self: LiveContainer) -> AsyncIterator[None]:
+        async with self.lock:
+            yield
+
+    patch.setattr(LiveContainer, "changing", changing)
+
+
+def _rm_looks_before_it_waits(patch: Patch) -> None:
+    async def remove(self: ContainerManager, ref: str, *, force: bool, volumes: bool, link: bool) -> None:
+        live = self.find(ref)
+        if live.record.state.running:
+            raise Conflict("it runs")
+        async with live.changing():
+            await self._life.remove(live)
+
+    patch.setattr(ContainerManager, "remove", remove)
+
+
+def _what_the_resolver_was_not_told_is_forgotten(patch: Patch) -> None:
+    patch.setattr(Dirty, "mark_network", lambda self, network_id: None)
+    patch.setattr(Dirty, "mark_sandbox", lambda self, sandbox_id: None)
+
+
+def _an_image_is_not_held_while_a_container_is_made_of_it(patch: Patch) -> None:
+    @contextmanager
+    def hold(self: ImageStore, ref: str) -> Iterator[Image]:
+        yield self.find(ref)
+
+    patch.setattr(ImageStore, "hold", hold)
+
+
+def _a_network_that_goes_can_be_joined(patch: Patch) -> None:
+    patch.setattr(LiveNetworks, "joinable", lambda self, live: None)
+
+
+@pytest.mark.parametrize(
+    ("fault", "state", "first", "second"),
+    [
+        (_who_waited_does_not_look_whether_it_is_gone, containers.STATES["created"], "rm web", "start web"),
+        (_rm_looks_before_it_waits, containers.STATES["created"], "start web", "rm web"),
+        (_what_the_resolver_was_not_told_is_forgotten, containers.STATES["running"], "stop web", "start web"),
+        (_an_image_is_not_held_while_a_container_is_made_of_it, images.STATES["one-name"], "create", "rmi id"),
+        (_a_network_that_goes_can_be_joined, networks.STATES["configured"], "rm", "start"),
+    ],
+    ids=lambda value: value.__name__.strip("_") if callable(value) else None,
+)
+def test_a_fault_that_is_put_back_is_found(
+    fault: Callable[[Patch], None], state: Any, first: str, second: str, tmp_path: Path, monkeypatch: Patch
+) -> None:
+    some = Some(state, first, second)
+    assert not explore(some, some.firsts()[0], tmp_path / "sound").failures
+    fault(monkeypatch)
+    assert explore(some, some.firsts()[0], tmp_path / "faulty").failures
