@@ -47,12 +47,15 @@ class ControlServer:
         self._clients: set[_Client] = set()
         path.unlink(missing_ok=True)
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        unheard = path.with_name(f"{path.name}~")
+        unheard.unlink(missing_ok=True)
         old = os.umask(0o177)
         try:
-            self._sock.bind(str(path))
+            self._sock.bind(str(unheard))
         finally:
             os.umask(old)
         self._sock.listen(16)
+        unheard.rename(path)  # whoever finds it finds somebody who listens
         loop.add_reader(self._sock, self._accept)
 
     @property

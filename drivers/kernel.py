@@ -17,8 +17,11 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import TypeVar
 
 from drivers.events import Change, Events
+from drivers.probe import make_probe_device, remove_probe_device
 from drivers.projection import FIREWALL, Projection, Repairs
 from drivers.spec import DriverError, Network, Peer, Sandbox
+
+__all__ = ["Kernel", "make_probe_device", "remove_probe_device"]
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

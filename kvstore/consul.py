@@ -26,7 +26,6 @@ from consul.exceptions import (  # type: ignore[import-untyped]
 from yarl import URL
 
 from kvstore import http
-from kvstore.changes import check_size, difference
 from kvstore.cluster import TIMEOUT, Closing, Cluster, Endpoint, Servers, backoff
 from kvstore.contract import (
     Change,
@@ -37,8 +36,11 @@ from kvstore.contract import (
     StoreDenied,
     StoreUnavailable,
     VersionMismatch,
+    difference,
+    now,
 )
-from kvstore.leases import Leases, lease_id_of, now
+from kvstore.leases import Leases, lease_id_of
+from kvstore.limits import check_size
 
 WAIT = 30  # seconds a blocking query may last; Consul adds up to a sixteenth
 BREATH = 0.02  # seconds between two queries of a watch, so that a burst of writes is one change

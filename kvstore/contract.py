@@ -6,7 +6,8 @@ that changes with each write of that key and is only ever compared for equality.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -54,6 +55,24 @@ class Change:
 
     puts: Mapping[str, Entry]
     deletes: frozenset[str]
+
+
+def difference(seen: dict[str, int], keys: Collection[str] | None, entries: Iterable[Entry]) -> Change:
+    """What `entries`, the present state of `keys` (None: of all), changes in `seen`; updates `seen`."""
+    present = {entry.key: entry for entry in entries}
+    puts = {key: entry for key, entry in present.items() if seen.get(key) != entry.version}
+    looked_at = seen.keys() if keys is None else seen.keys() & keys
+    deletes = frozenset(looked_at - present.keys())
+    for key in deletes:
+        del seen[key]
+    seen.update((key, entry.version) for key, entry in puts.items())
+    return Change(puts, deletes)
+
+
+def now() -> float:
+    """Seconds since boot, asleep or not, by which leases are counted: never set back, and the same for every process of
+    the host."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Lease(Protocol):

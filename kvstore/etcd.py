@@ -17,7 +17,6 @@ from typing import Any
 import aiohttp
 
 from kvstore import http
-from kvstore.changes import Entries, check_size, difference
 from kvstore.cluster import RELIST, Closing, Cluster, Servers, backoff
 from kvstore.contract import (
     Change,
@@ -28,8 +27,11 @@ from kvstore.contract import (
     StoreDenied,
     StoreUnavailable,
     VersionMismatch,
+    difference,
+    now,
 )
-from kvstore.leases import Leases, lease_id_of, now
+from kvstore.leases import Leases, lease_id_of
+from kvstore.limits import Entries, check_size
 
 WATCH_SILENCE = 30.0  # seconds without a word on a watch until it is opened anew, perhaps elsewhere
 MIN_TTL = 2.0  # seconds, with etcd's default election time-out

@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 
-from kvstore.contract import Lease, StoreError
-
-
-def now() -> float:
-    """Seconds since boot, asleep or not: the same for every process of the host and never set back."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+from kvstore.contract import Lease, StoreError, now
 
 
 def lease_id_of(lease: Lease) -> str:

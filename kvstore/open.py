@@ -1,12 +1,16 @@
-"""From a URL to an open store."""
+"""From a URL to an open store, or to what keeps it from being opened."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from kvstore import cluster
 from kvstore.contract import Store
+from kvstore.diagnosis import Diagnosis
 from kvstore.sqlite import SqliteStore
+
+_PORTS = {"etcd": 2379, "consul": 8500, "zk": 2181}
 
 
 async def open_store(url: str | Path, **options: str) -> Store:
@@ -27,13 +31,22 @@ async def open_store(url: str | Path, **options: str) -> Store:
         case "etcd":
             from kvstore.etcd import EtcdStore
 
-            return EtcdStore(cluster.parse(text, options, 2379))
+            return EtcdStore(_servers(text, options))
         case "consul":
             from kvstore.consul import ConsulStore
 
-            return ConsulStore(cluster.parse(text, options, 8500))
+            return ConsulStore(_servers(text, options))
         case "zk":
             from kvstore.zookeeper import ZooKeeperStore
 
-            return ZooKeeperStore(cluster.parse(text, options, 2181))
+            return ZooKeeperStore(_servers(text, options))
     raise ValueError(f"unknown kind of store {scheme!r} in {text!r}: use sqlite, etcd, consul or zk")
+
+
+def examine(url: str, options: Mapping[str, str]) -> Diagnosis:
+    """A closer look at the servers of a cluster that `url` names. Raises as `open_store` does."""
+    return Diagnosis(_servers(url, options))
+
+
+def _servers(url: str, options: Mapping[str, str]) -> cluster.Cluster:
+    return cluster.parse(url, options, _PORTS.get(url.partition(":")[0], 0))

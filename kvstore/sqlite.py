@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kvstore.changes import check_size, difference
 from kvstore.contract import (
     Change,
     Entry,
@@ -26,8 +25,11 @@ from kvstore.contract import (
     StoreDenied,
     StoreUnavailable,
     VersionMismatch,
+    difference,
+    now,
 )
-from kvstore.leases import Leases, lease_id_of, now
+from kvstore.leases import Leases, lease_id_of
+from kvstore.limits import check_size
 
 T = TypeVar("T")
 Op = Callable[[sqlite3.Connection], Any]

@@ -23,9 +23,9 @@ from kazoo.exceptions import (  # type: ignore[import-untyped]
 )
 
 from kvstore import contract
-from kvstore.changes import check_size, difference
 from kvstore.cluster import RELIST, TIMEOUT, Closing, Cluster, backoff
-from kvstore.contract import Entry, KeyExists, LeaseLost, StoreError, StoreUnavailable, VersionMismatch
+from kvstore.contract import Entry, KeyExists, LeaseLost, StoreError, StoreUnavailable, VersionMismatch, difference
+from kvstore.limits import check_size
 from kvstore.zookeeper_session import Session
 from kvstore.zookeeper_tree import Layout, Subtree
 

@@ -26,8 +26,7 @@ from kazoo.protocol.states import KazooState  # type: ignore[import-untyped]
 from kazoo.security import make_digest_acl  # type: ignore[import-untyped]
 
 from kvstore.cluster import RETRY, Closing, Cluster, notice_death
-from kvstore.contract import StoreDenied, StoreUnavailable
-from kvstore.leases import now
+from kvstore.contract import StoreDenied, StoreUnavailable, now
 
 SESSION = 10.0  # seconds, of the store's own session; leases have sessions of their own
 MOMENT = 1.0  # seconds that a client which is just connecting is given

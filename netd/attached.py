@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 from drivers.spec import DriverError
 from netd.container_request import check_name, check_servers
 from netd.endpoints import EndpointRequest
-from netd.errors import Conflict, InvalidParameter, NotFound
+from netd.errors import Conflict, InvalidParameter, NetdError, NotFound
 from netd.joining import Joining
 from netd.model import Docker, EndpointSettings
 from netd.namespaces import OWN, Namespaces
@@ -131,7 +131,10 @@ class AttachedSandboxes:
         if sandbox is not None:
             async with self._lock(sandbox):
                 if (sandbox := self._sandboxes.get(sandbox.id)) is not None:
-                    return await self._take_back(sandbox)
+                    await self._take_back(sandbox)
+                    if self._sandboxes.get(sandbox.id) is not None:
+                        raise NetdError(f"the record of {name} could not be removed: detach it again")
+                    return
         raise NotFound(f"no attached namespace is called {name}: `netd attach --list` shows them")
 
     async def _take_back(self, sandbox: Sandbox) -> None:

@@ -151,6 +151,7 @@ class _Daemon:
         await reconciler.adopt()
         await sandboxes.restore_kernel()
         await networks.start(sandboxes.all())
+        await joining.recover()
         tasks.keep_running(partial(_lose_endpoints, projection, containers, attached, tasks), "losing endpoints")
         tasks.keep_running(reconciler.run, "reconciling names and sandboxes")
         if not await reconciler.settled(_NAMES_SECONDS):

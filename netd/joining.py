@@ -62,6 +62,11 @@ class Joining:
         """Take an endpoint from a running sandbox; as it is then."""
         return await self._follow_up(await self._sandboxes.detach(sandbox, endpoint))
 
+    async def recover(self) -> None:
+        """After a restart: the last daemon may have been killed between an endpoint and what follows from it."""
+        for sandbox in list(self._sandboxes.all()):
+            await self._follow_up(sandbox)
+
     async def _follow_up(self, sandbox: Sandbox) -> Sandbox:
         """Take away or add the gateway endpoint. What was asked for is done: an error here is told in the log."""
         teardown = Teardown(f"sandbox {sandbox.id[:12]}")

@@ -333,9 +333,16 @@ class Lifecycle:
             found = await self._launcher.recover(live.record.id)
             if isinstance(found, Running):
                 await self._attachments.adopt(live.record)
+                await self._note_paused(live, found.paused)
                 self._watch(live)
             else:
                 await self._finish(live, found or _lost(live.record))
+
+    async def _note_paused(self, live: LiveContainer, paused: bool) -> None:
+        """The last daemon may have been killed between saying and doing."""
+        if live.record.state.paused != paused:
+            state = replace(live.record.state, status="paused" if paused else "running", paused=paused)
+            await self.note(live, replace(live.record, state=state))
 
     async def _await_restart(self, live: LiveContainer) -> None:
         state = replace(live.record.state, status="restarting", running=True, restarting=True)

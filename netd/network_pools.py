@@ -39,7 +39,7 @@ def _hosts(
 class Addresses:
     """A local network's addresses: free, in use by an endpoint, or kept for containers while they do not run.
 
-    A kept address is never chosen, but whoever asks for it by name gets it (facts 2.44 and 7.30). It may be kept
+    A kept address is never chosen, but whoever asks for it by name gets it (fact 2.44). It may be kept
     for several, until the last of them lets go.
     """
 

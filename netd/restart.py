@@ -1,4 +1,4 @@
-"""When a container is started again by itself: Docker's restart policies, as rules without state."""
+"""When a container is started again by itself: Docker's restart policies, without state (facts 3.70 to 3.74)."""
 
 from __future__ import annotations
 

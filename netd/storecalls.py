@@ -9,8 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
-from kvstore.changes import difference
-from kvstore.contract import Change, Store, StoreDenied, StoreError, StoreUnavailable
+from kvstore.contract import Change, Store, StoreDenied, StoreError, StoreUnavailable, difference
 from netd.errors import Unavailable
 
 log = logging.getLogger(__name__)

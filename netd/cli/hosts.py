@@ -52,7 +52,8 @@ def _row(host: dict[str, Any]) -> dict[str, str]:
 
 
 def _since(moment: str) -> str:
-    from netd.cli.units import human_duration
-    from netd.times import unix_seconds
+    from datetime import datetime
 
-    return human_duration(time.time() - unix_seconds(moment))
+    from netd.cli.units import human_duration
+
+    return human_duration(time.time() - datetime.fromisoformat(moment).timestamp())

@@ -14,11 +14,9 @@ import socket
 import struct
 from collections.abc import Callable
 from ipaddress import ip_address
-from pathlib import Path
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
+from drivers.kernel import make_probe_device, remove_probe_device
+from drivers.spec import DriverError
 from netd.errors import NetdError
 
 log = logging.getLogger(__name__)
@@ -51,31 +49,18 @@ class Probe:
     async def open(self) -> None:
         """Make the device that takes frames in. Raises `NetdError`."""
         try:
-            # in a thread of its own: pyroute2's sockets need an event loop that is not uvloop
-            await asyncio.to_thread(self._make_device)
+            await asyncio.to_thread(make_probe_device, DEVICE, VNI, PORT, self._address)
             self._taken = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
             self._taken.bind((DEVICE, _ETHERTYPE))
-        except (NetlinkError, OSError) as error:
-            raise NetdError(f"the path of overlay traffic cannot be checked: no device {DEVICE}: {error}") from error
+        except (DriverError, OSError) as error:
+            raise NetdError(f"the path of overlay traffic cannot be checked: {error}") from error
         asyncio.get_running_loop().add_reader(self._taken, self._take)
 
     async def close(self) -> None:
         if self._taken is not None:
             asyncio.get_running_loop().remove_reader(self._taken)
             self._taken.close()
-        await asyncio.to_thread(_remove_device)
-
-    def _make_device(self) -> None:
-        local = "vxlan_local" if self._address.version == 4 else "vxlan_local6"
-        _remove_device()
-        with IPRoute() as kernel:
-            kernel.link(
-                "add", ifname=DEVICE, kind="vxlan", vxlan_id=VNI, vxlan_port=PORT, vxlan_learning=False,
-                **{local: str(self._address)},
-            )  # fmt: skip
-            _without_ipv6()
-            (index,) = kernel.link_lookup(ifname=DEVICE)
-            kernel.link("set", index=index, state="up")
+        await asyncio.to_thread(remove_probe_device, DEVICE)
 
     def send(self, host: str, payload: bytes, *, full: bool) -> int:
         """Send one frame, unfragmentable; the size of the outer packet, 0 if this host's kernel refused it."""
@@ -110,16 +95,3 @@ class Probe:
                 return
             if sender[2] != socket.PACKET_OUTGOING:
                 self._heard(frame[_ETHERNET.size :].rstrip(b"\0"), len(frame))
-
-
-def _without_ipv6() -> None:
-    """The device has no business with neighbours or routers."""
-    switch = Path(f"/proc/sys/net/ipv6/conf/{DEVICE}/disable_ipv6")
-    if switch.exists():
-        switch.write_text("1")
-
-
-def _remove_device() -> None:
-    with IPRoute() as kernel:
-        for index in kernel.link_lookup(ifname=DEVICE):
-            kernel.link("del", index=index)

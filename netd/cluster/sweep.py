@@ -13,8 +13,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from kvstore.contract import Entry, Store, VersionMismatch
-from kvstore.leases import now
+from kvstore.contract import Entry, Store, VersionMismatch, now
 from netd.cluster import hosts, networks
 from netd.cluster.addresses import PREFIXES
 from netd.cluster.hosts import Hosts

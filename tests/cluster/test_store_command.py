@@ -11,9 +11,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from kvstore import diagnosis
 from kvstore.open import open_store
 from netd.cli.main import main as netd
-from netd.cluster import diagnose
 from netd.cluster.model import EndpointRecord
 from tests.cluster.conftest import Backend, hosts, until
 from tests.kvstore.servers import Etcd, Server, free_port
@@ -50,7 +50,7 @@ def test_a_store_whose_clock_is_not_this_hosts_is_told_apart(
     servers: Callable[[str], Server], monkeypatch: pytest.MonkeyPatch, says: Says
 ) -> None:
     monkeypatch.setattr(
-        diagnose, "time", SimpleNamespace(time=lambda: time.time() - 60, perf_counter=time.perf_counter)
+        diagnosis, "time", SimpleNamespace(time=lambda: time.time() - 60, perf_counter=time.perf_counter)
     )
     for kind in ("etcd", "consul", "zookeeper"):
         url = servers(kind).url

@@ -10,7 +10,7 @@ import pytest
 from netd.attached import AttachRequest
 from netd.errors import Conflict, NotFound
 from netd.model import IPAM, IPAMConfig, NetworkCreate
-from tests.core.points import meetings
+from tests.core.points import failures, meetings
 from tests.fakes.consistent import complaints
 from tests.fakes.world import World
 
@@ -96,6 +96,23 @@ def test_of_two_who_detach_it_one_is_told_that_it_is_gone(make: Callable[[], Wor
         assert one is None and isinstance(other, NotFound)
         assert names(world) == []
         assert not wrong(world)
+
+
+def test_detaching_is_acknowledged_only_when_nothing_is_left(make: Callable[[], World]) -> None:
+    def attached() -> World:
+        world = make()
+        world.run(attach(world))
+        return world
+
+    refused = []
+    for world, failed, error in failures(attached, detach):
+        if error is not None:
+            refused.append(failed)
+            assert str(error) == "the record of one could not be removed: detach it again"
+            world.run(detach(world))
+        assert names(world) == [], failed
+        assert not world.daemon.networks.find("shop").members, failed
+    assert refused == ["Store.delete"]
 
 
 def test_one_that_goes_while_it_is_detached_is_gone(make: Callable[[], World]) -> None:

@@ -116,6 +116,18 @@ def test_a_bridge_that_leads_out_takes_the_place_of_the_gateway_endpoint_and_giv
     assert networks(world, "web") == ["far", NETWORK]
 
 
+def test_what_a_killed_daemon_left_undone_is_done_by_the_next_one(world: World) -> None:
+    container = world.run(run(world, "far"))
+    disconnecting = world.daemon.containers.disconnect("far", NetworkDisconnect(container=container))
+    world.loop.create_task(disconnecting)
+    while "far" in [endpoint.network for endpoint in the(world, "web").endpoints]:
+        world.loop.step()
+    assert [endpoint.network for endpoint in the(world, "web").endpoints] == [NETWORK]
+    world.restart_daemon()
+    assert networks(world, "web") == []
+    assert not addresses(world)
+
+
 def test_a_namespace_is_attached_to_an_overlay_that_another_host_has_just_made(world: World) -> None:
     world.cluster.networks.make_elsewhere("new", "10.8.0.0/24")
     world.run(attach(world, "new"))

@@ -127,14 +127,14 @@ def test_one_bad_static_record_keeps_no_other_name_from_being_served(dns_socket:
 
 def test_a_process_that_hangs_is_waited_for_and_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A daemon's start does not fail for it; what is asked meanwhile is refused in time."""
-    monkeypatch.setattr(daemon_side, "START_TIMEOUT", 0.3)
-    monkeypatch.setattr(daemon_side, "CALL_TIMEOUT", 0.3)
 
     async def run() -> None:
         first = await Resolver.connect(tmp_path / "dns.sock")
         pid = (await first.state()).pid
         os.kill(pid, signal.SIGSTOP)
         try:
+            for patience in ("START_TIMEOUT", "CALL_TIMEOUT"):
+                monkeypatch.setattr(daemon_side, patience, 0.3)
             second = await Resolver.connect(tmp_path / "dns.sock")
             assert second.lost.is_set()
             found = asyncio.Event()
@@ -143,6 +143,7 @@ def test_a_process_that_hangs_is_waited_for_and_found(tmp_path: Path, monkeypatc
                 await second.state()
         finally:
             os.kill(pid, signal.SIGCONT)
+            monkeypatch.undo()
         async with asyncio.timeout(10):
             await found.wait()
             assert (await second.state()).pid == pid

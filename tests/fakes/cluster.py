@@ -27,10 +27,12 @@ class FakeCluster:
         self.networks = _Networks(self, calls)
         self.endpoints = _Endpoints(self, calls)
         self.remote = _Remote()
-        self.started: tuple[list[Any], list[Any]] | None = None
 
     async def start(self, own: Iterable[EndpointRecord], kept: Iterable[Any]) -> None:
-        self.started = (list(own), list(kept))
+        """A new daemon tells what it has; what else is in this host's name is given back."""
+        self.endpoints.own = {endpoint.id: endpoint for endpoint in own}
+        owners = {*self.endpoints.own, *(item.container_id for item in kept)}
+        self.addresses.held = {key: owner for key, owner in self.addresses.held.items() if owner in owners}
 
     async def answers(self, calls: Calls, name: str) -> None:
         await before(calls, name, Unavailable)

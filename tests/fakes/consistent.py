@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from netd.gateway import NETWORK as GATEWAY
 from netd.model import Container, Image, Network
 from netd.names import record as resolver_record
 from netd.sandbox import Sandbox
@@ -75,7 +76,8 @@ def _records(world: World) -> Iterator[Complaint]:
     for id in believed.keys() & stored:
         yield from _differ("records", f"the record of {believed[id].name} in memory", believed[id], stored[id])
     networks = {k: msgspec.json.decode(v, type=Network) for k, v in world.store.under("networks").items()}
-    yield from _differ("records", "networks", {k: n.record for k, n in world.daemon.networks.live.items()}, networks)
+    local = {k: n.record for k, n in world.daemon.networks.live.items() if n.record.scope == "local"}
+    yield from _differ("records", "networks", local, networks)
     names = [record.name for record in believed.values()]
     if len(names) != len(set(names)):
         yield Complaint("records", f"a name is taken twice: {names}")
@@ -100,7 +102,7 @@ def _endpoints(world: World) -> Iterator[Complaint]:
     for record in world.daemon.records().values():
         sandbox = world.daemon.sandboxes.get(record.sandbox_id)
         if sandbox is not None and record.state.running:
-            on = {endpoint.network for endpoint in sandbox.endpoints}
+            on = {endpoint.network for endpoint in sandbox.endpoints if endpoint.network != GATEWAY}
             yield from _differ("endpoints", f"networks of {record.name}'s sandbox", on, set(record.networks))
             yield from _differ("endpoints", f"the name of {record.name}'s sandbox", sandbox.name, record.name)
     for sandbox in world.daemon.sandboxes.all():
@@ -119,7 +121,7 @@ def _endpoints(world: World) -> Iterator[Complaint]:
 
 
 def _kernel(world: World) -> Iterator[Complaint]:
-    wanted = {n.record.id for n in world.daemon.networks.live.values() if n.record.driver == "bridge"}
+    wanted = {n.record.id for n in world.daemon.networks.live.values() if n.record.driver == "bridge" or n.members}
     yield from _differ("kernel", "networks in the kernel", set(world.kernel.networks), wanted)
     links = {s.id: {e.id for e in s.endpoints} for s in world.kernel.sandboxes.values()}
     own = {s.id: {e.id for e in s.endpoints if e.ifname} for s in world.daemon.sandboxes.all() if s.netns}
@@ -130,11 +132,16 @@ def _resolver(world: World) -> Iterator[Complaint]:
     """It has been told everything, and has forgotten what is gone."""
     live = [n for n in world.daemon.networks.live.values() if n.record.name not in ("bridge", "host", "none")]
     tables = {n.record.id: {} for n in live}
+    unused = {
+        n.record.id for n in live if n.record.scope == "global" and not n.members
+    }  # it may know them all the same
     for sandbox in world.daemon.sandboxes.all():
         for endpoint in sandbox.endpoints:
             if endpoint.names and endpoint.network_id in tables:
                 tables[endpoint.network_id][endpoint.id] = resolver_record(endpoint)
-    yield from _differ("resolver", "names that resolve", world.resolver.networks, tables)
+    known = {key: table for key, table in world.resolver.networks.items() if key not in unused}
+    tables = {key: table for key, table in tables.items() if key not in unused}
+    yield from _differ("resolver", "names that resolve", known, tables)
     views = {view.sandbox: (view.container, view.networks) for view in world.resolver.sandboxes.values()}
     # one that has left its last network still asks, and is told nothing
     served = {
@@ -144,7 +151,8 @@ def _resolver(world: World) -> Iterator[Complaint]:
     }
     yield from _differ("resolver", "who is answered, and from which networks", views, served)
     lines = {n.record.id: sorted(r.line for r in world.daemon.names.static(n.record.id)) for n in live}
-    told = {key: sorted(lines) for key, lines in world.resolver.lines.items()}
+    lines = {key: wanted for key, wanted in lines.items() if key not in unused}
+    told = {key: sorted(lines) for key, lines in world.resolver.lines.items() if key not in unused}
     yield from _differ("resolver", "static records that resolve", told, lines)
 
 

@@ -168,7 +168,7 @@ class FakeLauncher:
             return None
         if process.status is not None:
             return process.status
-        return Running(process.pid) if process.started else None
+        return Running(process.pid, process.paused) if process.started else None
 
     @stepped(LaunchError)
     def delete(self, id: str) -> None:

@@ -210,6 +210,7 @@ class Daemon:
         await self.reconciler.adopt()
         await self.sandboxes.restore_kernel()
         await self.networks.start(self.sandboxes.all())
+        await self.joining.recover()
         self.tasks.keep_running(self.reconciler.run, "reconciling names and sandboxes")
         await self.reconciler.settled(1)
         if self._world.watching:

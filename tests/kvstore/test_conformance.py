@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from kvstore.changes import MAX_VALUE
 from kvstore.contract import Change, KeyExists, LeaseLost, Store, StoreError, StoreUnavailable, VersionMismatch
+from kvstore.limits import MAX_VALUE
 from tests.kvstore.conftest import PATIENCE, Backend, Mirror, opened
 
 Opener = Backend

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from kvstore.contract import StoreUnavailable
-from kvstore.leases import Leases, now
+from kvstore.contract import StoreUnavailable, now
+from kvstore.leases import Leases
 
 
 class Backend:
