@@ -12,6 +12,7 @@ from pathlib import Path
 
 from netd.errors import Conflict, NotFound
 from netd.launcher import ExecSpec, ExitStatus, LaunchError, LaunchSpec, Running
+from netd.model import HostConfig
 from netd.times import timestamp
 from tests.fakes.calls import Calls, before, step, stepped
 
@@ -154,6 +155,10 @@ class FakeLauncher:
         process.paused = False
         while process.pending:
             process.deliver(process.pending.pop(0))
+
+    @stepped(LaunchError)
+    def update(self, id: str, host: HostConfig) -> None:
+        self._alive(id, LaunchError("OCI runtime update failed: container not running"))
 
     async def wait(self, id: str) -> ExitStatus:
         await step()

@@ -54,5 +54,5 @@ class FakeNamespaces:
             raise DriverError(f"network namespace {path} does not exist")
         await step()
         if path not in self.present:
-            raise FileNotFoundError(path)
+            raise DriverError(f"network namespace {path} does not exist")
         yield Sockets(None, None, self.present[path])  # type: ignore[arg-type]

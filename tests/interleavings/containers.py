@@ -15,6 +15,7 @@ from netd.filters import Filters
 from netd.model import (
     Container,
     ContainerCreate,
+    ContainerUpdate,
     EndpointIPAMConfig,
     EndpointSettings,
     ExecConfig,
@@ -33,7 +34,7 @@ _PORTS: dict[str, list[PortBinding] | None] = {"80/tcp": [PortBinding(host_ip="1
 
 _LIFE = frozenset({"start", "stop", "kill", "restart", "rm", "rm-f", "ends", "prune", "dies"})
 _NETWORK = frozenset({"rename", "connect", "disconnect"})
-_ALL = _LIFE | _NETWORK | {"pause", "unpause", "exec", "exec again", "create"}
+_ALL = _LIFE | _NETWORK | {"pause", "unpause", "update", "exec", "exec again", "create"}
 
 
 @dataclass(frozen=True)
@@ -183,10 +184,15 @@ STATES = {
     state.name: state
     for state in (
         State("created", _created, _ALL - {"restart"}),
-        State("running", _running, second=_ALL - {"create"}),
+        State("running", _running, _ALL - {"restart"}, _ALL - {"create"}),
         State("always", _always, _ENDS | {"rename"}, _LIFE | {"rename"}),
         State("paused", _paused, _ENDS | {"unpause"}, _LIFE | {"pause", "unpause", "exec"}),
-        State("backing-off", _backing_off, _LIFE | _NETWORK | {"time passes"}, _LIFE | _NETWORK | {"pause", "exec"}),
+        State(
+            "backing-off",
+            _backing_off,
+            _ENDS | _NETWORK | {"kill", "time passes"},
+            _LIFE | _NETWORK | {"pause", "exec"},
+        ),
         State("auto-remove", _auto_remove, _ENDS | {"restart"}, _LIFE | {"rename", "connect"}),
         State("two-networks", _two_networks, _NETWORK | _ENDS, _LIFE | _NETWORK),
         State("sharing", _sharing, _NEEDING - {"restart"}, _BESIDE, ("web", "db")),
@@ -272,6 +278,12 @@ def operations(subject: str, state: State) -> list[Operation[Containers]]:
             the(lambda c, id: c.unpause(id)),
             exists(lambda scene, record: "it is paused" if record.state.paused else None),
             undone("pause", *removing),
+        ),
+        Operation(
+            f"update {subject}",
+            the(lambda c, id: c.update(id, ContainerUpdate(memory=1 << 26))),
+            exists(lambda scene, record: None if record.host_config.memory else "it has no limit"),
+            undone(*removing),
         ),
         Operation(
             f"connect {subject}",
