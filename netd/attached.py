@@ -94,8 +94,10 @@ class AttachedSandboxes:
                 sandbox = await self._joining.added(sandbox, await self._wanted(sandbox, request))
                 try:
                     await self._sandboxes.bring_up(sandbox)
-                except BaseException:
+                except BaseException as error:
                     await self._take_back(sandbox)
+                    if isinstance(error, OSError | DriverError) and self._namespaces.inode(path) != inode:
+                        raise InvalidParameter(f"cannot attach to {path}: it has gone meanwhile") from error
                     raise
         return _view(sandbox)
 
