@@ -326,12 +326,25 @@ class Attachments:
             await self._networks.rename(renamed, sandbox)
             raise
 
-    async def adopt(self, record: Container) -> None:
-        """Go on with a running container of an earlier daemon, which may have been killed between two steps of a
-        rename. Other hosts are told by whoever tells them of all endpoints."""
+    async def adopt(self, record: Container) -> Container:
+        """A running container of an earlier daemon, which may have been killed half-way: a rename or a disconnection
+        is carried through, a connection was none. Other hosts are told by whoever tells them of all endpoints."""
         sandbox = self.sandbox(record)
-        if sandbox is not None and sandbox.name != record.name:
-            await self._sandboxes.rename(sandbox, _renamed(sandbox, record))
+        if sandbox is None:
+            return record
+        if sandbox.name != record.name:
+            renamed = _renamed(sandbox, record)
+            await self._sandboxes.rename(sandbox, renamed)
+            sandbox = renamed
+        for endpoint in self._joining.asked_for(sandbox):
+            if endpoint.network not in record.networks:
+                sandbox = await self._joining.narrow(sandbox, endpoint)
+        on = {endpoint.network for endpoint in sandbox.endpoints}
+        for name in record.networks.keys() - on:
+            if not self._networks.may_lose(name):
+                self.forget(record, self._networks.by_name(name))
+                record = replace(record, networks={n: s for n, s in record.networks.items() if n != name})
+        return record
 
     # ---- telling ----------------------------------------------------------------------------------------
 

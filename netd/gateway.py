@@ -36,10 +36,14 @@ class Gateway:
         return sandbox.with_endpoint(await self._networks.join(await self._network(), sandbox, request))
 
     @staticmethod
+    def made(endpoint: Endpoint) -> bool:
+        """Whether it is one of ours: an endpoint that a user asked for has names."""
+        return endpoint.network == NETWORK and not endpoint.names
+
+    @staticmethod
     def needless(sandbox: Sandbox) -> Endpoint | None:
         """The endpoint made by `added`, once the sandbox has another gateway or is on no network that needs one."""
-        # an endpoint that a user asked for has names
-        endpoint = next((e for e in sandbox.endpoints if e.network == NETWORK and not e.names), None)
+        endpoint = next(filter(Gateway.made, sandbox.endpoints), None)
         if endpoint is None:
             return None
         rest = sandbox.without_endpoint(endpoint.id)

@@ -29,6 +29,10 @@ class Joining:
         self._sandboxes = sandboxes
         self._gateway = gateway
 
+    def asked_for(self, sandbox: Sandbox) -> list[Endpoint]:
+        """A sandbox's endpoints but for the one that follows from them."""
+        return [endpoint for endpoint in sandbox.endpoints if not self._gateway.made(endpoint)]
+
     # ---- as a plan --------------------------------------------------------------------------------------
 
     async def added(self, sandbox: Sandbox, wanted: Iterable[tuple[LiveNetwork, EndpointRequest]]) -> Sandbox:

@@ -332,17 +332,18 @@ class Lifecycle:
         if live.record.state.alive:  # still, after we waited for our turn
             found = await self._launcher.recover(live.record.id)
             if isinstance(found, Running):
-                await self._attachments.adopt(live.record)
-                await self._note_paused(live, found.paused)
+                await self._adopt(live, found)
                 self._watch(live)
             else:
                 await self._finish(live, found or _lost(live.record))
 
-    async def _note_paused(self, live: LiveContainer, paused: bool) -> None:
-        """The last daemon may have been killed between saying and doing."""
-        if live.record.state.paused != paused:
-            state = replace(live.record.state, status="paused" if paused else "running", paused=paused)
-            await self.note(live, replace(live.record, state=state))
+    async def _adopt(self, live: LiveContainer, found: Running) -> None:
+        """Go on with a container that runs; the last daemon may have been killed between saying and doing."""
+        record = await self._attachments.adopt(live.record)
+        status = "paused" if found.paused else "running"
+        record = replace(record, state=replace(record.state, status=status, paused=found.paused))
+        if record != live.record:
+            await self.note(live, record)
 
     async def _await_restart(self, live: LiveContainer) -> None:
         state = replace(live.record.state, status="restarting", running=True, restarting=True)

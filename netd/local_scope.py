@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 class LocalScope:
     """The local `Scope`."""
 
+    loses = False
+
     def __init__(
         self,
         table: LiveNetworks,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drivers import netns
+from drivers.spec import DriverError
 
 OWN = "/proc/self/ns/net"
 
@@ -22,6 +23,13 @@ class Sockets:
     udp: socket.socket
     tcp: socket.socket
     namespace: int  # a descriptor
+
+
+def _opened(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise DriverError(f"network namespace {path} does not exist") from None
 
 
 class Namespaces:
@@ -67,7 +75,7 @@ class Namespaces:
         udp, tcp = await asyncio.to_thread(netns.resolver_sockets, path)
         descriptor = -1
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = _opened(path)
             yield Sockets(udp, tcp, descriptor)
         finally:
             if descriptor >= 0:

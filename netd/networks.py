@@ -187,6 +187,11 @@ class NetworkManager:
         if live is not None and member.endpoint.id in live.members:
             live.members[member.endpoint.id] = member
 
+    def may_lose(self, network: str) -> bool:
+        """Whether a container may be without an endpoint on a network that it was connected to."""
+        live = self._table.named(network)
+        return live is None or self._scopes.of(live.record).loses
+
     def endpoints(self, live: LiveNetwork) -> Sequence[Endpoint]:
         """All endpoints of a network, those on other hosts included."""
         return self._scopes.of(live.record).endpoints(live)

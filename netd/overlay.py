@@ -32,6 +32,8 @@ Address = IPv4Address | IPv6Address
 class Overlays:
     """The global `Scope`."""
 
+    loses = True
+
     def __init__(self, table: LiveNetworks, cluster: Cluster, projection: Projection, kernel: Kernel) -> None:
         self._table = table
         self._cluster = cluster

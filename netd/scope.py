@@ -23,6 +23,8 @@ from netd.sandbox import Endpoint, Sandbox
 class Scope(Protocol):
     """The networks of one scope, as this host takes part in them. What is there is in the table `LiveNetworks`."""
 
+    loses: bool  # whether an endpoint can be lost: its address is another host's
+
     # ---- networks
 
     async def load(self) -> None:
@@ -104,6 +106,8 @@ class Scopes:
 
 class NoCluster:
     """The global scope of a daemon that has no cluster. Endpoints from a time when it had one count no more."""
+
+    loses = True
 
     async def load(self) -> None:
         return

@@ -184,7 +184,12 @@ class World:
 
     def _problems(self) -> Iterator[str]:
         every = self.places()
-        running = {(m.hostname, c["Names"][0][1:]) for m in self.members.values() for c in m.get("/containers/json")}
+        running = {
+            (m.hostname, c["Names"][0][1:])
+            for m in self.members.values()
+            for c in m.get("/containers/json")
+            if c["State"] == "running"  # others wait for their restart
+        }
         given_up = self.given_up()
         wanted = {(f"host{host}", name) for name, host in self.wanted.items()}
         yield from _differ("runs", wanted, running | {found for found in wanted if found[1] in given_up})

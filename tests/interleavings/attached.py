@@ -40,6 +40,7 @@ class Attached(BasicScene):
     """A namespace that somebody made, `web` on the same network, and the daemon's watch over what is attached."""
 
     may_complain = True
+    horizon = 10  # the daemon looks every second
 
     def __init__(self, root: Path, state: State) -> None:
         super().__init__(root)

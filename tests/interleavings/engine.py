@@ -23,7 +23,7 @@ from drivers.spec import DriverError
 from kvstore.contract import StoreError
 from netd.errors import NetdError
 from tests.fakes.calls import Call
-from tests.fakes.loop import ACTOR, HORIZON, NeverQuiet, lock_awaited, where
+from tests.fakes.loop import ACTOR, NeverQuiet, lock_awaited, where
 from tests.fakes.world import World
 
 FIRST, SECOND = "first", "second"
@@ -34,6 +34,7 @@ class Scene(Protocol):
 
     world: World
     may_complain: bool  # in the log, of what others have done
+    horizon: float  # seconds that may pass until all is quiet
 
     def complaints(self, outcomes: Sequence[Outcome[Any]], failed: Sequence[str]) -> list[str]:
         """What is wrong now that all is quiet; `failed` are the calls to fakes that were made to fail."""
@@ -202,7 +203,7 @@ class Play(Generic[S]):
                 self._advance()
                 self.point += 1
         self.scene.world.loop.first_goes = SECOND
-        self.scene.world.loop.settle()
+        self.scene.world.loop.settle(self.scene.horizon)
 
     def stand_ins(self) -> list[int]:
         """The points to play for all those at which the second waited for the same lock behind as many others."""
@@ -251,7 +252,7 @@ class Play(Generic[S]):
     def _advance(self) -> bool:
         """Go on to the next point; False once all is quiet. Time passes only while the first waits for that."""
         world = self.scene.world
-        until = world.loop.time() + HORIZON
+        until = world.loop.time() + self.scene.horizon
         calls = set(world.calls.waiting)
         first = self.outcomes[0]
         while True:

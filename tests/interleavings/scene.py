@@ -11,6 +11,7 @@ from typing import Any
 from kvstore.contract import Entry, StoreError
 from netd.model import IPAM, ContainerCreate, HostConfig, IPAMConfig, NetworkCreate
 from tests.fakes.consistent import complaints
+from tests.fakes.loop import HORIZON
 from tests.fakes.world import World
 from tests.interleavings.engine import Outcome
 
@@ -35,6 +36,7 @@ class BasicScene:
     """A world with three networks, an image and an older container that does not run."""
 
     may_complain = False
+    horizon = HORIZON
 
     def __init__(self, root: Path, like: World | None = None) -> None:
         self.world = World(root / str(next(_COUNT)), None if like else base(root), like=like)
@@ -74,7 +76,7 @@ class BasicScene:
 
     def _restart(self) -> None:
         self.world.restart_daemon()
-        self.world.loop.settle()
+        self.world.loop.settle(self.horizon)
 
     def _seen(self) -> dict[str, tuple[str, frozenset[str], bool, bool]]:
         return {
