@@ -96,8 +96,8 @@ class AttachedSandboxes:
                     await self._sandboxes.bring_up(sandbox)
                 except BaseException as error:
                     await self._take_back(sandbox)
-                    if isinstance(error, DriverError) and self._namespaces.inode(path) != inode:
-                        raise Conflict(f"the namespace at {path} has gone meanwhile") from error
+                    if isinstance(error, OSError | DriverError) and self._namespaces.inode(path) != inode:
+                        raise InvalidParameter(f"cannot attach to {path}: it has gone meanwhile") from error
                     raise
         return _view(sandbox)
 

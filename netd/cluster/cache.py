@@ -43,13 +43,13 @@ class Cache(Generic[T]):
         """Write what changes, for ever."""
         while True:
             await self._wake.wait()
-            await asyncio.shield(self.flush())  # what the store was given is done, whoever still waits for it
-            if self._pending:
+            # what the store was given is done, whoever still waits for it
+            if not await asyncio.shield(self.flush()):
                 await asyncio.sleep(AGAIN)
                 self._wake.set()
 
-    async def flush(self) -> None:
-        """Write what has changed until now; what cannot be written stays to be written."""
+    async def flush(self) -> bool:
+        """Write what has changed until now; False if some of it cannot be written, and stays to be written."""
         async with self._writing:
             self._wake.clear()
             pending, self._pending = self._pending, {}
@@ -57,6 +57,7 @@ class Cache(Generic[T]):
             for key, kept in zip(pending, outcomes, strict=True):
                 if not kept:
                     self._pending.setdefault(key, pending[key])
+            return all(outcomes)
 
     async def _kept(self, key: str, value: T | None) -> bool:
         try:

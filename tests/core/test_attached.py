@@ -109,6 +109,18 @@ def test_detaching_goes_on_whatever_fails_and_nothing_is_left_in_the_end(make: C
         assert not wrong(world), failed
 
 
+def test_one_that_goes_while_it_is_attached_is_refused_with_a_word_or_let_go(make: Callable[[], World]) -> None:
+    async def go(world: World) -> None:
+        del world.namespaces.present[ONE]
+
+    for world, attached, _ in meetings(make, attach, go):
+        if isinstance(attached, Exception):
+            assert "it does not exist" in str(attached) or "it has gone meanwhile" in str(attached)
+        world.run(world.daemon.attached.let_go_of_the_lost())
+        assert names(world) == []
+        assert not world.daemon.networks.find("shop").members
+
+
 def test_one_that_goes_while_it_is_detached_is_gone(make: Callable[[], World]) -> None:
     def gone() -> World:
         world = make()

@@ -33,3 +33,16 @@ def test_what_cannot_be_written_is_written_later_unless_it_has_changed(loop: Loo
     cache.put("b", "2")
     loop.settle()
     assert store.under("cluster/hosts") == {"a": b'"1"', "b": b'"2"'}
+
+
+def test_what_changes_while_something_is_written_is_written_at_once(loop: Loop) -> None:
+    calls = Calls()
+    store = FakeStore(calls)
+    cache = Cache(cast(Any, store), "hosts", str)
+    loop.create_task(cache.write())
+    cache.put("a", "1")
+    while not calls.waiting:
+        loop.step()
+    cache.put("b", "1")
+    loop.settle(0)
+    assert store.under("cluster/hosts") == {"a": b'"1"', "b": b'"1"'}
