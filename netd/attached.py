@@ -12,9 +12,10 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from drivers.spec import DriverError
-from netd.container_request import check_name, check_servers
+from netd.container_request import check_servers
+from netd.core.errors import Conflict, InvalidParameter, NotFound
+from netd.core.identity import check_name
 from netd.endpoints import EndpointRequest
-from netd.errors import Conflict, InvalidParameter, NotFound
 from netd.joining import Joining
 from netd.model import Docker, EndpointSettings
 from netd.namespaces import OWN, Namespaces

@@ -14,6 +14,9 @@ from msgspec.structs import replace
 
 from netd import hostsfile, legacy_links
 from netd.container_request import extra_hosts
+from netd.core.errors import Conflict, Forbidden, InvalidParameter, NetdError, NotFound
+from netd.core.events import EventBus
+from netd.core.tasks import both
 from netd.endpoint_settings import (
     check_connectable,
     check_network_accepts,
@@ -24,9 +27,7 @@ from netd.endpoint_settings import (
     static_addresses,
 )
 from netd.endpoints import EndpointRequest
-from netd.errors import Conflict, Forbidden, InvalidParameter, NetdError, NotFound
 from netd.etcfiles import EtcFiles, resolv_conf_text
-from netd.events import EventBus
 from netd.joining import Joining
 from netd.model import (
     Container,
@@ -39,7 +40,6 @@ from netd.networks import NetworkManager
 from netd.publishing import Publisher
 from netd.sandbox import Endpoint, Published, Sandbox
 from netd.sandboxes import SandboxManager
-from netd.tasks import both
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 from netd.cluster.channel import Path
 from netd.cluster.cluster import Cluster
 from netd.cluster.model import EndpointRecord, HostRecord
-from netd.errors import NotFound, Unavailable
+from netd.core.errors import NotFound, Unavailable
+from netd.core.times import rfc3339
 from netd.scope import refuse
-from netd.times import rfc3339
 
 Json = dict[str, Any]
 

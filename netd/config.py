@@ -12,7 +12,7 @@ from typing import Any
 
 from netd import __version__
 from netd.cluster import options as cluster
-from netd.errors import InvalidParameter
+from netd.core.errors import InvalidParameter
 from netd.resolvconf import split_route
 
 DEFAULT_CONFIG_FILE = Path("/etc/netd/daemon.json")

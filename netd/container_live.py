@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from netd.errors import Conflict, NotFound
-from netd.lookup import by_reference
+from netd.core.errors import Conflict, NotFound
+from netd.core.identity import by_reference
 from netd.model import Container
 from netd.pending import PendingStreams
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -11,8 +9,8 @@ from ipaddress import ip_address
 from msgspec.structs import asdict, replace
 
 from netd import resolvconf
+from netd.core.errors import InvalidParameter, NotImplementedHere
 from netd.endpoint_settings import check_settings, parse_links
-from netd.errors import InvalidParameter, NotImplementedHere
 from netd.model import (
     Container,
     ContainerConfig,
@@ -26,18 +24,6 @@ from netd.model import (
 )
 from netd.ports import parse_bindings, parse_port
 
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
-_ADJECTIVES = (
-    "amber brave brisk calm clever coral crisp dapper eager early fair fleet gentle glad golden hardy "
-    "jolly keen kind light lively lucid mellow merry neat nimble placid proud quick quiet ready silver "
-    "sober solid steady sunny swift tidy vivid warm"
-).split()
-_NOUNS = (
-    "alder aspen badger beacon birch bridge brook cedar comet cove crane delta dune ember falcon fern "
-    "finch fjord harbor hazel heron island lantern larch maple marsh meadow otter pebble pine plover "
-    "reef ridge river robin sparrow spruce tern willow wren"
-).split()
-
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -47,17 +33,6 @@ class Request:
     host: HostConfig
     networks: dict[str, EndpointSettings]
     warnings: list[str]
-
-
-def check_name(name: str) -> None:
-    """Docker's rule for container names."""
-    if not _NAME.fullmatch(name):
-        raise InvalidParameter(f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
-
-
-def random_name() -> str:
-    """A name for a container whose user gave none."""
-    return f"{secrets.choice(_ADJECTIVES)}_{secrets.choice(_NOUNS)}"
 
 
 def check(body: ContainerCreate, image: Image) -> Request:

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 from netd.containers import ContainerManager
-from netd.errors import Conflict
-from netd.events import EventBus
+from netd.core.errors import Conflict
+from netd.core.events import EventBus
 from netd.execs import Execs
 from netd.launcher import Launcher
 from netd.launcher.streams import Streams

@@ -12,13 +12,13 @@ from msgspec.structs import replace
 
 from netd import legacy_links
 from netd.container_live import LiveContainer
-from netd.errors import InvalidParameter, NotFound
-from netd.filters import Filters
-from netd.lookup import by_reference
+from netd.core.errors import InvalidParameter, NotFound
+from netd.core.filters import Filters
+from netd.core.identity import by_reference
+from netd.core.times import unix_seconds
 from netd.model import Container, EndpointSettings
 from netd.publishing import ports_view
 from netd.sandbox import Endpoint, Sandbox
-from netd.times import unix_seconds
 
 _STATUSES = ("created", "restarting", "running", "removing", "paused", "exited", "dead")
 

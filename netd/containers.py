@@ -18,20 +18,21 @@ from msgspec.structs import replace
 from netd import container_request, container_view, hostsfile, legacy_links
 from netd.attachments import Attachments
 from netd.container_live import Containers, LiveContainer, Outcome
-from netd.errors import Conflict, InvalidParameter, NotFound, NotModified
+from netd.core.errors import Conflict, InvalidParameter, NotFound, NotModified
+from netd.core.events import EventBus
+from netd.core.filters import Filters
+from netd.core.identity import check_name, random_name
+from netd.core.records import Records
+from netd.core.tasks import Tasks
+from netd.core.times import timestamp
 from netd.etcfiles import EtcFiles
-from netd.events import EventBus
-from netd.filters import Filters
 from netd.images import ImageStore
 from netd.launcher import Launcher
 from netd.launcher.cleanup import remove_tree
 from netd.lifecycle import Lifecycle
 from netd.model import Container, ContainerCreate, ContainerUpdate, Image, NetworkConnect, NetworkDisconnect
-from netd.records import Records
 from netd.sandbox import Sandbox
 from netd.signals import Signals
-from netd.tasks import Tasks
-from netd.times import timestamp
 
 log = logging.getLogger(__name__)
 
@@ -162,10 +163,10 @@ class ContainerManager:
 
     async def _created(self, request: container_request.Request, name: str, image: Image) -> Container:
         if name:
-            container_request.check_name(name)
+            check_name(name)
         record = Container(
             id=secrets.token_hex(32),
-            name=self._containers.take_name(name, container_request.random_name),
+            name=self._containers.take_name(name, random_name),
             created=timestamp(),
             image_id=image.id,
             config=request.config,
@@ -243,12 +244,12 @@ class ContainerManager:
         name = name.removeprefix("/")
         if not name:
             raise InvalidParameter("Neither old nor new names may be empty")
-        container_request.check_name(name)
+        check_name(name)
         async with live.changing():
             old = live.record
             if name == old.name:
                 raise Conflict("Renaming a container with the same name as its current name")
-            renamed = replace(old, name=self._containers.take_name(name, container_request.random_name))
+            renamed = replace(old, name=self._containers.take_name(name, random_name))
             try:
                 async with self._life.saved(live, renamed):
                     await self._attachments.rename(renamed)

@@ -35,8 +35,10 @@ from netd.cluster_view import ClusterView, HostsView, NoHosts
 from netd.config import Config
 from netd.container_streams import ContainerStreams
 from netd.containers import ContainerManager
-from netd.errors import InvalidParameter, NetdError, NotFound
-from netd.events import EventBus
+from netd.core.errors import InvalidParameter, NetdError, NotFound
+from netd.core.events import EventBus
+from netd.core.records import Records
+from netd.core.tasks import Tasks
 from netd.gateway import Gateway
 from netd.images import ImageStore
 from netd.ipam.pools import PoolAllocator
@@ -54,12 +56,10 @@ from netd.overlay import Overlays
 from netd.projection import Projection
 from netd.publishing import Publisher
 from netd.reconciler import Reconciler
-from netd.records import Records
 from netd.sandbox import Sandbox
 from netd.sandboxes import SandboxManager
 from netd.scope import NoCluster, Scope, Scopes
 from netd.system import System
-from netd.tasks import Tasks
 
 log = logging.getLogger(__name__)
 

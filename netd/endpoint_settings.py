@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from netaddr import EUI, AddrFormatError, mac_unix_expanded
 
-from netd.errors import Forbidden, InvalidParameter
+from netd.core.errors import Forbidden, InvalidParameter
 from netd.model import Container, EndpointIPAMConfig, EndpointSettings
 from netd.network_live import LiveNetwork
 

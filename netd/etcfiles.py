@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from netd import hostsfile, resolvconf, textfiles
+from netd import hostsfile, resolvconf
+from netd.core import textfiles
 from netd.sandbox import Sandbox
 
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from netd.containers import ContainerManager
-from netd.errors import Conflict, InvalidParameter, NetdError, NotFound
-from netd.events import EventBus
+from netd.core.errors import Conflict, InvalidParameter, NetdError, NotFound
+from netd.core.events import EventBus
+from netd.core.tasks import Tasks
 from netd.launcher import ExecSession, ExecSpec, Launcher
 from netd.launcher.streams import Streams
 from netd.model import Container, ExecConfig
 from netd.pending import PendingStreams, Told
-from netd.tasks import Tasks
 
 KEPT_ENDED = 300.0  # seconds an ended exec can still be inspected, as in Docker
 KEPT_UNSTARTED = 3600.0

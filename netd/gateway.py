@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import logging
 
+from netd.core.errors import Conflict, NotFound
 from netd.endpoints import EndpointRequest
-from netd.errors import Conflict, NotFound
 from netd.model import EndpointSettings, NetworkCreate
 from netd.network_live import LiveNetwork
 from netd.networks import NetworkManager

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from pathlib import Path
 
-from netd import textfiles
+from netd.core import textfiles
 
 log = logging.getLogger(__name__)
 

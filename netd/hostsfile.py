@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from netd import textfiles
+from netd.core import textfiles
 
 log = logging.getLogger(__name__)
 

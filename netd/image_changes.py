@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from netd.errors import InvalidParameter
+from netd.core.errors import InvalidParameter
 from netd.model import ImageConfig
 
 _SHELL = ["/bin/sh", "-c"]

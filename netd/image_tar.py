@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from netd.errors import InvalidParameter
-from netd.tasks import Tasks
+from netd.core.errors import InvalidParameter
+from netd.core.tasks import Tasks
 
 _MAGIC = {
     b"\x1f\x8b": ("gzip", "-dc"),

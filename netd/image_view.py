@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 from msgspec.structs import asdict
 
+from netd.core.times import unix_seconds
 from netd.images import ARCHITECTURE
 from netd.model import ContainerConfig, Image
-from netd.times import unix_seconds
 
 Json = dict[str, Any]
 

@@ -25,11 +25,11 @@ from msgspec.structs import replace
 
 from kvstore.contract import Store, StoreError
 from netd import image_changes, image_refs, image_tar
-from netd.errors import Conflict, InvalidParameter, NotFound
-from netd.filters import Filters
+from netd.core.errors import Conflict, InvalidParameter, NotFound
+from netd.core.filters import Filters
+from netd.core.records import Records
+from netd.core.times import timestamp, unix_seconds
 from netd.model import Docker, Image, ImageConfig
-from netd.records import Records
-from netd.times import timestamp, unix_seconds
 
 log = logging.getLogger(__name__)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
+from netd.core.teardown import Teardown
 from netd.endpoint_settings import IFACE_PREFIX, check_network_accepts
 from netd.endpoints import EndpointRequest
 from netd.gateway import Gateway
@@ -16,7 +17,6 @@ from netd.network_live import LiveNetwork
 from netd.networks import NetworkManager
 from netd.sandbox import Endpoint, Sandbox
 from netd.sandboxes import SandboxManager
-from netd.teardown import Teardown
 
 ATTACHED_PREFIX = "netd"  # of interfaces in namespaces that are somebody else's
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from netd import hostsfile
+from netd.core.errors import Conflict, InvalidParameter, NotFound
 from netd.endpoint_settings import parse_links
-from netd.errors import Conflict, InvalidParameter, NotFound
 from netd.model import Container
 from netd.sandbox import Sandbox
 

@@ -18,17 +18,17 @@ from kvstore.contract import StoreError
 from netd import legacy_links, restart
 from netd.attachments import Attachments, Plan
 from netd.container_live import Containers, LiveContainer
-from netd.errors import NetdError, NotFound, Unavailable
-from netd.events import EventBus
+from netd.core.errors import NetdError, NotFound, Unavailable
+from netd.core.events import EventBus
+from netd.core.records import Records
+from netd.core.tasks import Tasks, both
+from netd.core.teardown import Teardown
+from netd.core.times import timestamp, unix_seconds
 from netd.images import ImageStore
 from netd.launcher import ExitStatus, Launcher, LaunchSpec, Running
 from netd.launcher.cleanup import remove_tree
 from netd.model import Container, State
-from netd.records import Records
 from netd.sandbox import Sandbox
-from netd.tasks import Tasks, both
-from netd.teardown import Teardown
-from netd.times import timestamp, unix_seconds
 
 log = logging.getLogger(__name__)
 

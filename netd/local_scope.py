@@ -13,6 +13,8 @@ from msgspec.structs import replace
 from drivers import spec
 from drivers.kernel import Kernel
 from netd.config import Config
+from netd.core.records import Records
+from netd.core.teardown import Teardown
 from netd.endpoints import EndpointRequest, local_endpoint
 from netd.ipam.pools import PoolAllocator
 from netd.ipam.validate import PoolRequest, is_any
@@ -23,9 +25,7 @@ from netd.network_pools import Addresses, resolved
 from netd.network_request import PREDEFINED
 from netd.network_spec import network_spec
 from netd.predefined import Predefined
-from netd.records import Records
 from netd.sandbox import Endpoint, Sandbox
-from netd.teardown import Teardown
 
 log = logging.getLogger(__name__)
 

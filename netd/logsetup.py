@@ -7,7 +7,7 @@ import logging
 import sys
 
 from netd.config import Config
-from netd.times import timestamp
+from netd.core.times import timestamp
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 

@@ -32,12 +32,12 @@ from dns.client import (
 from kvstore.contract import StoreError
 from netd import resolvconf
 from netd.config import Config
+from netd.core.errors import InvalidParameter, Unavailable
+from netd.core.records import Records
 from netd.dirty import Dirty
-from netd.errors import InvalidParameter, Unavailable
 from netd.hostresolv import HostResolvConf
 from netd.model import Network, StaticRecord
 from netd.namespaces import Sockets
-from netd.records import Records
 from netd.sandbox import Endpoint, Sandbox
 from netd.staticrecords import StaticRecords
 

@@ -11,11 +11,11 @@ from ipaddress import ip_address
 from typing import Any, Protocol
 
 from dns.client import LogEntry
-from netd.errors import Forbidden, InvalidParameter
+from netd.core.errors import Forbidden, InvalidParameter
+from netd.core.times import rfc3339
 from netd.model import Network, StaticRecord
 from netd.names import Names
 from netd.sandbox import Sandbox
-from netd.times import rfc3339
 
 _DATA = {
     "A": "IPV4-ADDRESS",

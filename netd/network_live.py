@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from netd.errors import Conflict, Forbidden, NotFound
-from netd.lookup import by_reference
+from netd.core.errors import Conflict, Forbidden, NotFound
+from netd.core.identity import by_reference
 from netd.model import Network
 from netd.network_pools import Addresses
 from netd.network_request import PREDEFINED

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from netd.errors import Conflict, Forbidden, InvalidParameter, NotFound
+from netd.core.errors import Conflict, Forbidden, InvalidParameter, NotFound
 from netd.ipam.validate import PoolRequest, validate
 from netd.model import IPAM, Network, NetworkCreate
 

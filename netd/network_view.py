@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from netd.errors import InvalidParameter
-from netd.filters import Filters
+from netd.core.errors import InvalidParameter
+from netd.core.filters import Filters
 from netd.network_live import LiveNetwork, Member
 
 

@@ -11,17 +11,17 @@ from drivers import spec
 from drivers.spec import DriverError
 from kvstore.contract import StoreError
 from netd import network_view
+from netd.core.errors import NetdError, NotFound, Unavailable
+from netd.core.events import EventBus
+from netd.core.filters import Filters
+from netd.core.teardown import Teardown
+from netd.core.times import timestamp
 from netd.endpoints import EndpointRequest, new_id
-from netd.errors import NetdError, NotFound, Unavailable
-from netd.events import EventBus
-from netd.filters import Filters
 from netd.model import ConfigReference, Network, NetworkCreate
 from netd.network_live import LiveNetwork, LiveNetworks, Member
 from netd.network_request import plan
 from netd.sandbox import Endpoint, Sandbox
 from netd.scope import Scope, Scopes
-from netd.teardown import Teardown
-from netd.times import timestamp
 
 log = logging.getLogger(__name__)
 

@@ -13,16 +13,16 @@ from drivers import spec
 from drivers.kernel import Kernel
 from netd.cluster.cluster import Cluster, Kept
 from netd.cluster.model import EndpointRecord, GlobalNetwork
+from netd.core.errors import Forbidden, NotFound, Unavailable
+from netd.core.tasks import Tasks
 from netd.endpoint_settings import Asked
 from netd.endpoints import EndpointRequest, addressed, blank_endpoint, new_id
-from netd.errors import Forbidden, NotFound, Unavailable
 from netd.ipam.validate import PoolRequest
 from netd.model import Network
 from netd.network_live import LiveNetwork, LiveNetworks, Member
 from netd.network_spec import network_spec
 from netd.projection import Projection, shown
 from netd.sandbox import Endpoint, Sandbox
-from netd.tasks import Tasks
 
 log = logging.getLogger(__name__)
 

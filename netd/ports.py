@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Literal
 
-from netd.errors import InvalidParameter, NetdError
+from netd.core.errors import InvalidParameter, NetdError
 from netd.model import PortBinding
 
 Address = IPv4Address | IPv6Address

@@ -10,12 +10,12 @@ from msgspec.structs import replace
 
 from drivers.kernel import Kernel
 from netd.config import Config
+from netd.core.records import Records
+from netd.core.times import timestamp
 from netd.ipam.pools import PoolAllocator
 from netd.model import IPAM, IPAMConfig, Network
 from netd.network_pools import bip_pool
 from netd.network_request import MTU
-from netd.records import Records
-from netd.times import timestamp
 
 DEFAULT_BRIDGE = "netd0"
 _BRIDGE = "com.docker.network.bridge"

@@ -11,10 +11,10 @@ from weakref import WeakValueDictionary
 from drivers import spec
 from drivers.kernel import Kernel
 from netd.cluster.model import EndpointRecord, GlobalNetwork
+from netd.core.teardown import Teardown
 from netd.names import Names
 from netd.network_live import LiveNetworks
 from netd.sandbox import Endpoint
-from netd.teardown import Teardown
 
 log = logging.getLogger(__name__)
 

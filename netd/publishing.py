@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from netd.errors import NetdError
+from netd.core.errors import NetdError
 from netd.model import Container, PortBinding
 from netd.ports import Binding, BoundPort, PortAllocator, parse_bindings, parse_port
 from netd.sandbox import Endpoint, Published, Sandbox

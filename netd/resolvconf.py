@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
-from netd import textfiles
-from netd.errors import InvalidParameter
+from netd.core import textfiles
+from netd.core.errors import InvalidParameter
 
 RESOLVER = "127.0.0.11"
 MAX_UPSTREAMS = 3

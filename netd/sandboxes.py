@@ -13,16 +13,16 @@ from dns.client import Ports
 from drivers import spec
 from drivers.kernel import Kernel
 from drivers.spec import DriverError
-from netd.errors import NotFound
-from netd.locks import Locks
+from netd.core.errors import NotFound
+from netd.core.locks import Locks
+from netd.core.records import Records
+from netd.core.tasks import both
+from netd.core.teardown import Teardown
 from netd.names import Names
 from netd.namespaces import Namespaces
 from netd.network_live import Member
 from netd.networks import NetworkManager
-from netd.records import Records
 from netd.sandbox import Endpoint, Sandbox, kernel_spec
-from netd.tasks import both
-from netd.teardown import Teardown
 
 log = logging.getLogger(__name__)
 

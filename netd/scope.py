@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import NoReturn, Protocol
 
 from drivers import spec
+from netd.core.errors import Forbidden, Unavailable
 from netd.endpoints import EndpointRequest
-from netd.errors import Forbidden, Unavailable
 from netd.ipam.validate import PoolRequest
 from netd.model import Network
 from netd.network_live import LiveNetwork, Member

@@ -10,7 +10,7 @@ import signal as signals
 from msgspec.structs import replace
 
 from netd.container_live import LiveContainer, Outcome
-from netd.errors import Conflict, InvalidParameter, NetdError, NotModified
+from netd.core.errors import Conflict, InvalidParameter, NetdError, NotModified
 from netd.launcher import Launcher
 from netd.lifecycle import Lifecycle
 from netd.model import State

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from netd.errors import NotFound
-from netd.locks import Locks
+from netd.core.errors import NotFound
+from netd.core.locks import Locks
+from netd.core.records import Records
 from netd.model import StaticRecord
-from netd.records import Records
 
 
 class StaticRecords:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from kvstore.contract import Change, Store, StoreDenied, StoreError, StoreUnavailable, difference
-from netd.errors import Unavailable
+from netd.core.errors import Unavailable
 
 log = logging.getLogger(__name__)
 

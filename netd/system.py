@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dns.client import KernelState, ResolverState
 from netd import __version__
 from netd.config import Config
-from netd.times import timestamp
+from netd.core.times import timestamp
 
 if TYPE_CHECKING:
     from netd.containers import ContainerManager

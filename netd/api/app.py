@@ -17,8 +17,8 @@ from netd.api.call import Call, failure
 from netd.api.connection import Connection
 from netd.api.routing import Route, Router
 from netd.api.services import Services
-from netd.errors import NetdError
-from netd.tasks import Tasks
+from netd.core.errors import NetdError
+from netd.core.tasks import Tasks
 
 __all__ = ["Api", "Services", "make_app"]
 

@@ -15,10 +15,10 @@ from netd import __version__
 from netd.api import decode, versions
 from netd.api.services import Services
 from netd.api.versions import Version
-from netd.errors import InvalidParameter
-from netd.filters import Filters
-from netd.tasks import Tasks
-from netd.times import moment
+from netd.core.errors import InvalidParameter
+from netd.core.filters import Filters
+from netd.core.tasks import Tasks
+from netd.core.times import moment
 
 T = TypeVar("T", bound=msgspec.Struct)
 

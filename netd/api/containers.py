@@ -9,7 +9,7 @@ from aiohttp import web
 from netd.api import shape
 from netd.api.call import Call, done, encode, json
 from netd.api.routing import Route
-from netd.errors import InvalidParameter, NetdError
+from netd.core.errors import InvalidParameter, NetdError
 from netd.model import ContainerCreate, ContainerUpdate
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 from aiohttp import web
 
-from netd.errors import InvalidParameter
+from netd.core.errors import InvalidParameter
 
 T = TypeVar("T", bound=msgspec.Struct)
 

@@ -19,8 +19,8 @@ from aiohttp.abc import AbstractStreamWriter
 from netd.api.call import HEADERS, Call
 from netd.api.connection import LOOK_SECONDS, Connection, hung_up
 from netd.api.versions import Version
+from netd.core.tasks import Tasks
 from netd.launcher.streams import Streams
-from netd.tasks import Tasks
 
 Frames = AsyncIterator[tuple[int, bytes]]
 

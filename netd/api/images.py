@@ -8,7 +8,7 @@ from netd import image_view
 from netd.api import shape
 from netd.api.call import Call, done, json
 from netd.api.routing import Route
-from netd.errors import InvalidParameter, NotFound
+from netd.core.errors import InvalidParameter, NotFound
 
 _CHUNK = 1 << 16  # bytes of an archive read at a time
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from netd.api.tls import TlsConnection
-from netd.errors import InvalidParameter, NetdError
+from netd.core.errors import InvalidParameter, NetdError
 
 if TYPE_CHECKING:
     from netd.api.app import Api

@@ -6,7 +6,7 @@ from aiohttp import web
 
 from netd.api.call import Call, json
 from netd.api.routing import Handler, Route
-from netd.errors import NetdError, NotImplementedHere, Unavailable
+from netd.core.errors import NetdError, NotImplementedHere, Unavailable
 
 _NO_SWARM = (
     'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to '

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from netd.cluster_view import HostsView
     from netd.container_streams import ContainerStreams
     from netd.containers import ContainerManager
-    from netd.events import EventBus
+    from netd.core.events import EventBus
     from netd.images import ImageStore
     from netd.metrics import Metrics
     from netd.naming import Naming

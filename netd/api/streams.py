@@ -10,7 +10,7 @@ from aiohttp import web
 from netd.api import hijack
 from netd.api.call import Call
 from netd.api.routing import Route
-from netd.errors import InvalidParameter
+from netd.core.errors import InvalidParameter
 from netd.launcher.streams import STDERR, STDOUT
 
 

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from netd.api.call import HEADERS, Call, encode, json
 from netd.api.routing import Route
-from netd.events import Subscription
+from netd.core.events import Subscription
 
 _PING = {
     **HEADERS,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from netd.errors import InvalidParameter
+from netd.core.errors import InvalidParameter
 
 Version = tuple[int, ...]
 

@@ -6,7 +6,7 @@ from aiohttp import web
 
 from netd.api.call import Call, json
 from netd.api.routing import Route
-from netd.errors import NotFound, NotImplementedHere
+from netd.core.errors import NotFound, NotImplementedHere
 
 
 async def list_volumes(call: Call) -> web.Response:

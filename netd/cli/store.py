@@ -65,7 +65,7 @@ def _with_store(options: Options, act: Callable[[Store], Awaitable[T]]) -> T:
     """The result of `act` on the store that the flags or daemon.json name."""
     from kvstore.contract import StoreError
     from kvstore.open import open_store
-    from netd.errors import NetdError
+    from netd.core.errors import NetdError
 
     url, settings = _store(options.cluster_store, options)
 
@@ -84,7 +84,7 @@ def _with_store(options: Options, act: Callable[[Store], Awaitable[T]]) -> T:
 
 def _store(url: str, options: Options) -> tuple[str, dict[str, str]]:
     from netd import config
-    from netd.errors import InvalidParameter
+    from netd.core.errors import InvalidParameter
 
     try:
         file = config.read_file(config.DEFAULT_CONFIG_FILE, required=False)

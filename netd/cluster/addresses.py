@@ -19,12 +19,12 @@ import msgspec
 from kvstore.contract import Entry, Store, VersionMismatch
 from netd.cluster.hosts import Hosts
 from netd.cluster.model import GlobalNetwork
-from netd.errors import Forbidden, InvalidParameter, NetdError
+from netd.core.errors import Forbidden, InvalidParameter, NetdError
+from netd.core.tasks import Tasks
 from netd.ipam.claims import Claim, Claims
 from netd.ipam.cluster import ClusterAddressSpace
 from netd.model import IPAMConfig
 from netd.storecalls import in_time, patiently
-from netd.tasks import Tasks
 
 log = logging.getLogger(__name__)
 

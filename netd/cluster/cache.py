@@ -7,8 +7,8 @@ import logging
 from typing import Generic, TypeVar
 
 from kvstore.contract import Store, StoreError
-from netd.errors import NetdError
-from netd.records import Records
+from netd.core.errors import NetdError
+from netd.core.records import Records
 
 log = logging.getLogger(__name__)
 

@@ -21,8 +21,8 @@ import msgspec
 from netd.cluster.model import EndpointRecord, HostRecord
 from netd.cluster.options import CONTROL_PORT
 from netd.cluster.probe import Probe
-from netd.errors import NetdError
-from netd.tasks import Tasks
+from netd.core.errors import NetdError
+from netd.core.tasks import Tasks
 
 log = logging.getLogger(__name__)
 

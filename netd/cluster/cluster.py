@@ -22,8 +22,8 @@ from netd.cluster.networks import Networks
 from netd.cluster.options import CONTROL_PORT, lease_seconds
 from netd.cluster.remote_endpoints import RemoteEndpoints
 from netd.cluster.sweep import UNDECIDED, Sweeper
-from netd.errors import InvalidParameter, Unavailable
-from netd.tasks import Tasks
+from netd.core.errors import InvalidParameter, Unavailable
+from netd.core.tasks import Tasks
 
 log = logging.getLogger(__name__)
 

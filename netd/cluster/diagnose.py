@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from kvstore.contract import Store, StoreDenied, StoreError, StoreUnavailable
 from kvstore.open import examine, open_store
-from netd.tasks import Tasks
+from netd.core.tasks import Tasks
 
 ROUNDS = 10
 SKEW = 2.0  # seconds; the clock of an HTTP answer counts whole ones

@@ -22,9 +22,9 @@ from netd.cluster.hosts import Hosts
 from netd.cluster.model import ENDPOINTS, EndpointRecord, Listener, decode_endpoint, endpoint_key
 from netd.cluster.networks import Networks
 from netd.cluster.remote_endpoints import Followed, RemoteEndpoints
-from netd.errors import Forbidden, NetdError, Unavailable
+from netd.core.errors import Forbidden, NetdError, Unavailable
+from netd.core.tasks import both
 from netd.storecalls import in_time, patiently, unavailable
-from netd.tasks import both
 
 log = logging.getLogger(__name__)
 

@@ -21,14 +21,14 @@ from netd.cluster.cache import Cache
 from netd.cluster.hosts import Hosts
 from netd.cluster.model import ENDPOINTS, EndpointRecord, GlobalNetwork, Listener, decode_endpoint
 from netd.cluster.remote_endpoints import RemoteEndpoints
-from netd.errors import Conflict, Forbidden, InvalidParameter, NotFound, Unavailable
+from netd.core.errors import Conflict, Forbidden, InvalidParameter, NotFound, Unavailable
+from netd.core.tasks import Tasks
 from netd.ipam.claims import Claims
 from netd.ipam.cluster import allocate_vni
 from netd.ipam.pools import GLOBAL_POOLS, PoolAllocator
 from netd.ipam.validate import PoolRequest, is_any, reserved_by_subnet
 from netd.model import IPAMConfig, Network
 from netd.storecalls import follow, in_time, is_gone, patiently
-from netd.tasks import Tasks
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
-from netd.errors import InvalidParameter
+from netd.core.errors import InvalidParameter
 
 CONTROL_PORT = 7946  # tcp and udp, of the hosts' control channel
 KV_OPTIONS = ("kv.cacertfile", "kv.certfile", "kv.keyfile", "kv.user", "kv.passwordfile", "kv.path", "kv.ttl")

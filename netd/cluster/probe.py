@@ -17,7 +17,7 @@ from ipaddress import ip_address
 
 from drivers.kernel import make_probe_device, remove_probe_device
 from drivers.spec import DriverError
-from netd.errors import NetdError
+from netd.core.errors import NetdError
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from netd.cluster import hosts, networks
 from netd.cluster.addresses import PREFIXES
 from netd.cluster.hosts import Hosts
 from netd.cluster.networks import Networks
-from netd.errors import NetdError, Unavailable
+from netd.core.errors import NetdError, Unavailable
 from netd.storecalls import patiently
 
 log = logging.getLogger(__name__)

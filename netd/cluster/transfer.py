@@ -13,7 +13,7 @@ import msgspec
 
 from kvstore.contract import Entry, KeyExists, Store, VersionMismatch
 from netd.cluster import hosts
-from netd.errors import InvalidParameter
+from netd.core.errors import InvalidParameter
 from netd.storecalls import patiently
 
 FORMAT = 1

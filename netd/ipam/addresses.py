@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-from netd.errors import Forbidden, InvalidParameter, NetdError
+from netd.core.errors import Forbidden, InvalidParameter, NetdError
 from netd.ipam.validate import reserved_by_subnet
 
 Address = IPv4Address | IPv6Address

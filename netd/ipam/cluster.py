@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from kvstore.contract import Store
-from netd.errors import Forbidden, InvalidParameter, NetdError
+from netd.core.errors import Forbidden, InvalidParameter, NetdError
 from netd.ipam.claims import Claims
 from netd.ipam.validate import reserved_by_subnet
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
-from netd.errors import Forbidden, InvalidParameter
+from netd.core.errors import Forbidden, InvalidParameter
 from netd.ipam.validate import is_any
 
 Prefix = IPv4Network | IPv6Network

@@ -16,7 +16,7 @@ from ipaddress import (
     ip_interface,
 )
 
-from netd.errors import Forbidden, InvalidParameter
+from netd.core.errors import Forbidden, InvalidParameter
 from netd.model import IPAMConfig
 
 Address = IPv4Address | IPv6Address

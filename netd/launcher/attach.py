@@ -6,8 +6,8 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 
+from netd.core.tasks import Tasks
 from netd.launcher.streams import STDERR, STDOUT
-from netd.tasks import Tasks
 
 _OUT, _ERR = 2, 3  # conmon's STDOUT_PIPE and STDERR_PIPE
 _PACKET = 8192  # the most that conmon takes or gives in one packet, without the stream number

@@ -20,9 +20,9 @@ from pathlib import Path
 
 import msgspec
 
+from netd.core.times import timestamp
 from netd.launcher import processes
 from netd.launcher.spec import ExitStatus, LaunchError, Unkillable
-from netd.times import timestamp
 
 log = logging.getLogger(__name__)
 

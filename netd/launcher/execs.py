@@ -6,10 +6,10 @@ import asyncio
 import shutil
 from dataclasses import dataclass
 
+from netd.core.tasks import Tasks
 from netd.launcher.attach import Attachment
 from netd.launcher.conmon import Monitored, monitor_ended
 from netd.launcher.spec import KILLED
-from netd.tasks import Tasks
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,10 @@ from typing import Any
 
 import msgspec
 
-from netd.errors import Conflict, NotFound
+from netd.core.errors import Conflict, NotFound
+from netd.core.tasks import Tasks
+from netd.core.teardown import Teardown
+from netd.core.times import timestamp
 from netd.launcher import cleanup, failures, leftovers, oci, processes, top
 from netd.launcher.attach import Attachment
 from netd.launcher.cgroups import Cgroups
@@ -36,9 +39,6 @@ from netd.launcher.overlayfs import Overlay
 from netd.launcher.runtime import choose, is_runc
 from netd.launcher.spec import KILLED, ExecSpec, ExitStatus, LaunchError, LaunchSpec, Running, Unkillable
 from netd.model import HostConfig
-from netd.tasks import Tasks
-from netd.teardown import Teardown
-from netd.times import timestamp
 
 RECOVERY = 2.0  # seconds for a container without a conmon to end, or for a conmon whose container has ended
 _PATIENCE = 60.0  # seconds for a runtime, or a container's own process, to do as it is told

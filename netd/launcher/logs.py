@@ -13,9 +13,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
+from netd.core.times import timestamp
 from netd.launcher import processes, syscalls
 from netd.launcher.streams import STDERR, STDOUT
-from netd.times import timestamp
 
 _BLOCK = 64 * 1024
 

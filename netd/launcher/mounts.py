@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from netd.errors import InvalidParameter
+from netd.core.errors import InvalidParameter
 from netd.launcher.spec import LaunchSpec
 from netd.model import Mount
 

@@ -11,7 +11,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from netd.errors import InvalidParameter
+from netd.core.errors import InvalidParameter
 from netd.launcher.mounts import INIT, init_program, mounts
 from netd.launcher.spec import ExecSpec, LaunchSpec
 from netd.launcher.users import User, resolve

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from netd.errors import NetdError
+from netd.core.errors import NetdError
 from netd.model import ContainerConfig, HostConfig
 
 NOT_EXECUTABLE = 126

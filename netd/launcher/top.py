@@ -6,7 +6,7 @@ import asyncio
 import shlex
 from typing import Any
 
-from netd.errors import InvalidParameter
+from netd.core.errors import InvalidParameter
 from netd.launcher.processes import communicate
 from netd.launcher.spec import LaunchError
 

@@ -18,10 +18,10 @@ import uvloop
 from netd.api.app import Services, make_app
 from netd.api.listen import Listeners
 from netd.config import Config
-from netd.errors import Conflict, NotFound, NotModified
-from netd.events import EventBus
+from netd.core.errors import Conflict, NotFound, NotModified
+from netd.core.events import EventBus
+from netd.core.filters import Filters
 from netd.execs import Exec
-from netd.filters import Filters
 from netd.launcher.streams import STDERR, STDOUT
 from netd.model import ContainerCreate, ExecConfig, NetworkConnect, NetworkCreate
 from netd.pending import Told

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from netd.events import Event, EventBus
-from netd.filters import Filters
+from netd.core.events import Event, EventBus
+from netd.core.filters import Filters
 from tests.api.double import Double
 from tests.unix_http import UnixConnection
 

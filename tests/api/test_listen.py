@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from netd.errors import NetdError
+from netd.core.errors import NetdError
 from tests.api.double import Double
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from netd.cluster.cluster import Timing
-from netd.errors import Conflict, Forbidden, InvalidParameter, NotFound
+from netd.core.errors import Conflict, Forbidden, InvalidParameter, NotFound
 from tests.cluster.conftest import Backend, hosts, until
 
 

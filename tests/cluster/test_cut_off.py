@@ -16,7 +16,7 @@ import pytest
 from kvstore.contract import StoreError
 from netd.cluster.cluster import Timing
 from netd.cluster.model import EndpointRecord
-from netd.errors import NetdError
+from netd.core.errors import NetdError
 from tests.cluster.cable import Cable
 from tests.cluster.conftest import Host, hosts, until
 from tests.kvstore.conftest import LEASES

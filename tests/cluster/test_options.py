@@ -12,7 +12,7 @@ import pytest
 
 from netd import config
 from netd.cluster.options import Advertise, lease_seconds, parse_advertise
-from netd.errors import InvalidParameter
+from netd.core.errors import InvalidParameter
 
 STORE = ("--cluster-store", "etcd://10.1.1.1:2379,10.1.1.2/netd")
 

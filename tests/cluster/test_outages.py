@@ -11,7 +11,7 @@ import pytest
 
 from kvstore.contract import StoreUnavailable
 from netd.cluster.cluster import Timing
-from netd.errors import Unavailable
+from netd.core.errors import Unavailable
 from tests.cluster.conftest import Host, hosts, until
 from tests.kvstore.servers import Server
 

@@ -65,7 +65,7 @@ class Host:
 
     def ps(self, *, all: bool = False) -> list[str]:
         """The STATUS column."""
-        from netd.filters import Filters
+        from netd.core.filters import Filters
 
         return [row["Status"] for row in self.containers.list(all=all, limit=0, filters=Filters())]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kvstore.contract import StoreUnavailable
-from netd.errors import Conflict, NotFound, Unavailable
+from netd.core.errors import Conflict, NotFound, Unavailable
 from netd.launcher import LaunchError
 from netd.lifecycle import DEPENDENCY_SECONDS, Lifecycle
 from netd.model import NetworkCreate

@@ -7,8 +7,8 @@ import re
 import pytest
 
 from netd.containers import ContainerManager
-from netd.errors import Conflict, InvalidParameter, NotFound, NotImplementedHere
-from netd.filters import Filters
+from netd.core.errors import Conflict, InvalidParameter, NotFound, NotImplementedHere
+from netd.core.filters import Filters
 from netd.model import ContainerCreate, ContainerUpdate, NetworkConnect, NetworkDisconnect, RestartPolicy
 from tests.containers.conftest import Host
 

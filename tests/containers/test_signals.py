@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from netd.errors import Conflict, InvalidParameter, NetdError, NotModified
+from netd.core.errors import Conflict, InvalidParameter, NetdError, NotModified
 from netd.launcher import LaunchError
 from netd.signals import KILL_SECONDS, signal_number
 from tests.containers.conftest import Host

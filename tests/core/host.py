@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 
 from kvstore.contract import Entry
 from netd.config import Config
-from netd.events import EventBus
+from netd.core.events import EventBus
+from netd.core.records import Records
+from netd.core.tasks import Tasks
 from netd.hostresolv import HostResolvConf
 from netd.ipam.pools import PoolAllocator
 from netd.local_scope import LocalScope
@@ -18,11 +20,9 @@ from netd.names import Names
 from netd.network_live import LiveNetworks, Member
 from netd.networks import NetworkManager
 from netd.reconciler import Reconciler
-from netd.records import Records
 from netd.sandbox import Endpoint, Sandbox
 from netd.sandboxes import SandboxManager
 from netd.scope import NoCluster, Scopes
-from netd.tasks import Tasks
 from tests.fakes.calls import Calls
 from tests.fakes.kernel import FakeKernel
 from tests.fakes.loop import Loop

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from netd.attached import AttachRequest
-from netd.errors import Conflict, NotFound
+from netd.core.errors import Conflict, NotFound
 from netd.model import IPAM, IPAMConfig, NetworkCreate
-from tests.core.points import failures, meetings, refusal
 from tests.fakes.consistent import complaints
+from tests.fakes.points import failures, meetings, refusal
 from tests.fakes.world import World
 
 ONE, TWO = "/run/netns/one", "/run/netns/two"

@@ -1,4 +1,4 @@
-"""The one place that starts background work (`netd/tasks.py`): nothing else in netd does."""
+"""The one place that starts background work (`netd/core/tasks.py`): nothing else in netd does."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from netd.cluster.addresses import Addresses
 from netd.cluster.cache import Cache
 from netd.cluster.model import GlobalNetwork
 from netd.cluster.networks import Networks
-from netd.errors import Unavailable
+from netd.core.errors import Unavailable
 from netd.ipam.validate import PoolRequest
 from netd.model import Network
 from tests.fakes.calls import Calls

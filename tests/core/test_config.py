@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from netd import config
-from netd.errors import InvalidParameter
+from netd.core.errors import InvalidParameter
 
 
 def write(path: Path, content: Any) -> str:

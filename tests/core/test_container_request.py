@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from netd.container_request import check, check_name, extra_hosts, random_name
-from netd.errors import InvalidParameter
+from netd.container_request import check, extra_hosts
+from netd.core.errors import InvalidParameter
+from netd.core.identity import check_name, random_name
 from netd.model import ContainerCreate, EndpointSettings, HostConfig, Image, ImageConfig, NetworkingConfig
 
 IMAGE = Image(

@@ -10,8 +10,8 @@ import pytest
 from msgspec.structs import replace
 
 from netd.container_streams import ContainerStreams
-from netd.errors import Conflict
-from netd.events import EventBus
+from netd.core.errors import Conflict
+from netd.core.events import EventBus
 from netd.launcher.streams import STDOUT
 from netd.pending import PendingStreams
 from tests.core.test_execs import WEB, Live

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from netd import textfiles
+from netd.core import textfiles
 from netd.etcfiles import EtcFiles
 
 

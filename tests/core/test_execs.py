@@ -11,10 +11,10 @@ import pytest
 from msgspec.structs import replace
 
 from netd import execs as module
-from netd.errors import Conflict, NotFound
-from netd.events import EventBus
+from netd.core.errors import Conflict, NotFound
+from netd.core.events import EventBus
+from netd.core.filters import Filters
 from netd.execs import Execs
-from netd.filters import Filters
 from netd.launcher import ExecSpec, LaunchError
 from netd.launcher.streams import STDOUT
 from netd.model import Container, ContainerConfig, ExecConfig, HostConfig, State

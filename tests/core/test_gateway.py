@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from netd.errors import Forbidden, NotFound
-from netd.filters import Filters
+from netd.core.errors import Forbidden, NotFound
+from netd.core.filters import Filters
 from netd.gateway import NETWORK, Gateway
 from netd.model import IPAM, IPAMConfig, NetworkCreate
 from netd.sandbox import Endpoint, Sandbox
-from tests.core.points import failures, meetings
+from tests.fakes.points import failures, meetings
 from tests.fakes.world import World
 
 OVERLAY = Endpoint(id="e", network_id="n", network="far", ifname="eth0", ipv4="10.9.0.2/24", scope="global")

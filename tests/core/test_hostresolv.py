@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from netd import textfiles
+from netd.core import textfiles
 from netd.hostresolv import HostResolvConf
 from tests.core.host import Host, host
 

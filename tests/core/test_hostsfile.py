@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from netd import hostsfile, textfiles
+from netd import hostsfile
+from netd.core import textfiles
 
 
 def test_default_names_come_first_then_added_hosts_then_the_own_line() -> None:

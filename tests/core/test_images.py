@@ -14,8 +14,8 @@ import pytest
 
 from kvstore.contract import Entry, Store, StoreError
 from netd import image_tar
-from netd.errors import Conflict, NetdError, NotFound
-from netd.filters import Filters
+from netd.core.errors import Conflict, NetdError, NotFound
+from netd.core.filters import Filters
 from netd.images import ImageStore, Removal
 from netd.model import Image
 

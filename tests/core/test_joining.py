@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from netd.attached import AttachRequest
-from netd.errors import NetdError
+from netd.core.errors import NetdError
 from netd.gateway import NETWORK
 from netd.model import (
     IPAM,
@@ -20,7 +20,7 @@ from netd.model import (
     NetworkDisconnect,
 )
 from netd.sandbox import Sandbox
-from tests.core.points import failures
+from tests.fakes.points import failures
 from tests.fakes.world import World
 
 NETNS = "/run/netns/build"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from netd.errors import InvalidParameter, NotFound
+from netd.core.errors import InvalidParameter, NotFound
 from netd.model import StaticRecord
 from netd.names import PATIENCE
 from tests.core.host import Host, host

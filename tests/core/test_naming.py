@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from netd.errors import Forbidden, InvalidParameter, NotFound, Unavailable
+from netd.core.errors import Forbidden, InvalidParameter, NotFound, Unavailable
 from netd.model import StaticRecord
 from netd.naming import Naming
 from netd.sandbox import Sandbox

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from netd.errors import Forbidden
+from netd.core.errors import Forbidden
 from netd.model import IPAM, IPAMConfig, Network
 from netd.network_pools import Addresses
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from netd.errors import Conflict, Forbidden, InvalidParameter, NetdError, NotFound
+from netd.core.errors import Conflict, Forbidden, InvalidParameter, NetdError, NotFound
 from netd.model import IPAM, ConfigReference, IPAMConfig, Network, NetworkCreate
 from netd.network_request import plan
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from netd.core.errors import Conflict, Forbidden, NotFound
+from netd.core.filters import Filters
 from netd.endpoints import EndpointRequest
-from netd.errors import Conflict, Forbidden, NotFound
-from netd.filters import Filters
 from netd.model import IPAM, EndpointSettings, IPAMConfig, NetworkCreate
 from netd.sandbox import Sandbox
-from tests.core.points import failures, meetings, refusal
 from tests.fakes.consistent import complaints
+from tests.fakes.points import failures, meetings, refusal
 from tests.fakes.world import World
 
 SHOP = NetworkCreate(name="shop", ipam=IPAM(config=[IPAMConfig(subnet="10.77.0.0/28")]))

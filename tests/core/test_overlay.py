@@ -10,9 +10,9 @@ import pytest
 from msgspec.structs import replace
 
 from netd.cluster.model import EndpointRecord
+from netd.core.errors import Conflict, Forbidden, NotFound, Unavailable
+from netd.core.filters import Filters
 from netd.endpoints import EndpointRequest
-from netd.errors import Conflict, Forbidden, NotFound, Unavailable
-from netd.filters import Filters
 from netd.model import (
     IPAM,
     ConfigReference,
@@ -23,8 +23,8 @@ from netd.model import (
     StaticRecord,
 )
 from netd.sandbox import Endpoint, Sandbox
-from tests.core.points import failures, meetings, refusal
 from tests.fakes.calls import step
+from tests.fakes.points import failures, meetings, refusal
 from tests.fakes.world import World
 
 FAR = EndpointRecord(

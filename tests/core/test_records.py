@@ -6,8 +6,8 @@ import pytest
 from msgspec import Struct
 
 from kvstore.contract import Entry
-from netd.errors import Conflict
-from netd.records import Records
+from netd.core.errors import Conflict
+from netd.core.records import Records
 from tests.fakes.calls import Calls
 from tests.fakes.loop import Loop
 from tests.fakes.store import FakeStore

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from drivers.spec import DriverError
 from kvstore.contract import Entry, StoreUnavailable
-from netd.errors import NotFound
+from netd.core.errors import NotFound
 from netd.network_live import Member
 from tests.core.host import Host, host
 from tests.fakes.resolver import Mood

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from netd.tasks import Tasks, both
+from netd.core.tasks import Tasks, both
 
 
 async def fails(error: Exception) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from netd.teardown import Teardown
+from netd.core.teardown import Teardown
 
 
 def test_every_step_is_tried_and_every_error_told(caplog: pytest.LogCaptureFixture) -> None:

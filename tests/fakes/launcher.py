@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from netd.errors import Conflict, NotFound
+from netd.core.errors import Conflict, NotFound
+from netd.core.times import timestamp
 from netd.launcher import ExecSpec, ExitStatus, LaunchError, LaunchSpec, Running
 from netd.model import HostConfig
-from netd.times import timestamp
 from tests.fakes.calls import Calls, before, step, stepped
 
 _DEADLY = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)

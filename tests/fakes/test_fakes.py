@@ -10,7 +10,7 @@ import pytest
 
 from drivers.spec import DriverError
 from kvstore.contract import KeyExists, StoreUnavailable, VersionMismatch
-from netd.errors import Conflict
+from netd.core.errors import Conflict
 from netd.launcher import ExitStatus, LaunchError, Running
 from netd.model import ContainerCreate, HostConfig
 from tests.fakes.consistent import complaints

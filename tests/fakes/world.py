@@ -21,7 +21,9 @@ from netd.attachments import Attachments
 from netd.config import Config
 from netd.container_streams import ContainerStreams
 from netd.containers import ContainerManager
-from netd.events import EventBus
+from netd.core.events import EventBus
+from netd.core.records import Records
+from netd.core.tasks import Tasks
 from netd.gateway import Gateway
 from netd.images import ImageStore
 from netd.ipam.pools import PoolAllocator
@@ -35,11 +37,9 @@ from netd.overlay import Overlays
 from netd.projection import Projection
 from netd.publishing import Publisher
 from netd.reconciler import Reconciler
-from netd.records import Records
 from netd.sandbox import Sandbox
 from netd.sandboxes import SandboxManager
 from netd.scope import NoCluster, Scope, Scopes
-from netd.tasks import Tasks
 from tests.fakes.calls import Calls
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.kernel import FakeKernel

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from netd.containers import ContainerManager
-from netd.errors import Conflict, NotFound, NotModified
-from netd.filters import Filters
+from netd.core.errors import Conflict, NotFound, NotModified
+from netd.core.filters import Filters
 from netd.model import (
     Container,
     ContainerCreate,

@@ -21,7 +21,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from drivers.spec import DriverError
 from kvstore.contract import StoreError
-from netd.errors import NetdError
+from netd.core.errors import NetdError
 from tests.fakes.calls import Call
 from tests.fakes.loop import ACTOR, NeverQuiet, lock_awaited, where
 from tests.fakes.world import World

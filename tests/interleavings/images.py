@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from netd import image_tar
-from netd.filters import Filters
+from netd.core.filters import Filters
 from netd.model import ContainerCreate, HostConfig, Image
 from tests.fakes.calls import step
 from tests.fakes.world import IMAGE

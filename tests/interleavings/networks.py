@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from netd.errors import Conflict, NotFound
-from netd.filters import Filters
+from netd.core.errors import Conflict, NotFound
+from netd.core.filters import Filters
 from netd.model import Container, ContainerCreate, HostConfig, NetworkConnect, NetworkDisconnect
 from tests.interleavings.engine import Operation, kill_and_load
 from tests.interleavings.scene import BasicScene, network

@@ -12,8 +12,8 @@ import pytest
 
 from netd.container_live import LiveContainer
 from netd.containers import ContainerManager
+from netd.core.errors import Conflict
 from netd.dirty import Dirty
-from netd.errors import Conflict
 from netd.images import ImageStore
 from netd.model import Image
 from netd.network_live import LiveNetworks

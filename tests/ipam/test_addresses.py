@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netd.errors import Forbidden, InvalidParameter, NetdError
+from netd.core.errors import Forbidden, InvalidParameter, NetdError
 from netd.ipam.addresses import AddressSpace
 
 

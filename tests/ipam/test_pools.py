@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netd.errors import Forbidden, InvalidParameter
+from netd.core.errors import Forbidden, InvalidParameter
 from netd.ipam.pools import GLOBAL_POOLS, PoolAllocator, merged, ula_block
 
 Prefix = IPv4Network | IPv6Network

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netd.errors import InvalidParameter, NetdError
+from netd.core.errors import InvalidParameter, NetdError
 from netd.model import PortBinding
 from netd.ports import Binding, BoundPort, Port, PortAllocator, Protocol, parse_bindings, parse_port
 

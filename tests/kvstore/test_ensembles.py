@@ -16,7 +16,7 @@ from kvstore.contract import KeyExists, Store, StoreUnavailable, VersionMismatch
 from kvstore.etcd import EtcdStore
 from kvstore.open import open_store
 from kvstore.zookeeper import ZooKeeperStore
-from netd.errors import Unavailable
+from netd.core.errors import Unavailable
 from netd.storecalls import PATIENCE, patiently
 from tests.kvstore.conftest import KINDS, RECOVERY, Mirror, opened, until_it_works
 from tests.kvstore.ensembles import Ensemble, Member

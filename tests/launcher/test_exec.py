@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from netd.errors import Conflict, InvalidParameter
+from netd.core.errors import Conflict, InvalidParameter
 from netd.launcher import ExecSpec, LaunchError
 from tests.launcher.conftest import Lab, collect, read_until
 

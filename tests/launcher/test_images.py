@@ -22,8 +22,8 @@ import uvloop
 
 from kvstore.sqlite import SqliteStore
 from netd import image_view
-from netd.errors import Conflict, InvalidParameter, NotFound
-from netd.filters import Filters
+from netd.core.errors import Conflict, InvalidParameter, NotFound
+from netd.core.filters import Filters
 from netd.images import ImageStore, Removal
 from netd.model import Image
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from netd.errors import InvalidParameter
+from netd.core.errors import InvalidParameter
 from netd.launcher import LaunchError
 from netd.model import HostConfig, Mount
 from tests.launcher.conftest import Lab, collect

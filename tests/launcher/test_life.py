@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from netd.errors import Conflict
+from netd.core.errors import Conflict
 from netd.launcher import LaunchError, processes
 from netd.model import HostConfig
 from tests.launcher.conftest import Lab, collect

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netd import image_changes, image_refs
-from netd.errors import InvalidParameter
+from netd.core.errors import InvalidParameter
+from netd.core.times import timestamp
 from netd.launcher import top
 from netd.launcher.logs import Entry, LogQuery, _Reader, parse_entry
 from netd.model import ImageConfig
-from netd.times import timestamp
 
 
 def applied(*changes: str) -> ImageConfig:

@@ -9,7 +9,7 @@ from datetime import datetime
 
 import pytest
 
-from netd.errors import Conflict
+from netd.core.errors import Conflict
 from tests.launcher.conftest import Lab, collect, read_until
 
 pytestmark = pytest.mark.root

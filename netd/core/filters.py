@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from netd import expressions
-from netd.errors import InvalidParameter
-from netd.times import moment
+from netd.core import expressions
+from netd.core.errors import InvalidParameter
+from netd.core.times import moment
 
 _TRUE = frozenset({"true", "1"})
 _FALSE = frozenset({"false", "0"})

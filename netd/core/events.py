@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from netd.filters import Filters
+from netd.core.filters import Filters
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import re2
 
-from netd.errors import InvalidParameter
+from netd.core.errors import InvalidParameter
 
 LIMIT = 16  # expressions looked for at once; plain words do not count
 _MEMORY = 32 * 1024  # bytes one compiled expression may take, which bounds the time for each character of the text

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from kvstore.contract import Entry, KeyExists, Store, VersionMismatch
-from netd.errors import Conflict, NotFound
+from netd.core.errors import Conflict, NotFound
 
 log = logging.getLogger(__name__)
 

@@ -1,5 +1,4 @@
-"""Times: the one writer of RFC 3339, as Docker's API has it, and the one reader of Go's durations and of the points
-in time that Docker's clients write (`1700000000.5`, `2026-01-02T03:04:05Z`, or `10m` for "so long ago")."""
+"""Times as Docker's API writes them, and points in time as its clients do: `1700000000.5`, a date, or `10m` ago."""
 
 from __future__ import annotations
 
@@ -7,7 +6,7 @@ import re
 import time
 from datetime import UTC, datetime
 
-from netd.errors import InvalidParameter
+from netd.core.errors import InvalidParameter
 
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")

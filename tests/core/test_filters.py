@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netd.errors import InvalidParameter
-from netd.filters import Filters
-from netd.times import moment, rfc3339, timestamp
+from netd.core.errors import InvalidParameter
+from netd.core.filters import Filters
+from netd.core.times import moment, rfc3339, timestamp
 
 NOW = 1_700_000_000.0
 
