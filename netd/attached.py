@@ -17,12 +17,13 @@ from netd.core.errors import Conflict, InvalidParameter, NotFound
 from netd.core.identity import check_name
 from netd.endpoints import EndpointRequest
 from netd.joining import Joining
-from netd.model import Docker, EndpointSettings
+from netd.model.docker import Docker
+from netd.model.networks import EndpointSettings
+from netd.model.sandboxes import Sandbox
 from netd.namespaces import OWN, Namespaces
 from netd.network_live import LiveNetwork
 from netd.networks import NetworkManager
 from netd.resolvconf import RESOLVER
-from netd.sandbox import Sandbox
 from netd.sandboxes import SandboxManager
 
 log = logging.getLogger(__name__)

@@ -29,16 +29,13 @@ from netd.endpoint_settings import (
 from netd.endpoints import EndpointRequest
 from netd.etcfiles import EtcFiles, resolv_conf_text
 from netd.joining import Joining
-from netd.model import (
-    Container,
-    EndpointSettings,
-    NetworkConnect,
-)
+from netd.model.containers import Container
+from netd.model.networks import EndpointSettings, NetworkConnect
+from netd.model.sandboxes import Endpoint, Published, Sandbox
 from netd.names import Names
 from netd.network_live import LiveNetwork
 from netd.networks import NetworkManager
 from netd.publishing import Publisher
-from netd.sandbox import Endpoint, Published, Sandbox
 from netd.sandboxes import SandboxManager
 
 log = logging.getLogger(__name__)

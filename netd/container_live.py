@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from netd.core.errors import Conflict, NotFound
 from netd.core.identity import by_reference
-from netd.model import Container
+from netd.model.containers import Container
 from netd.pending import PendingStreams
 
 

@@ -11,17 +11,16 @@ from msgspec.structs import asdict, replace
 from netd import resolvconf
 from netd.core.errors import InvalidParameter, NotImplementedHere
 from netd.endpoint_settings import check_settings, parse_links
-from netd.model import (
+from netd.model.containers import (
     Container,
     ContainerConfig,
     ContainerCreate,
     ContainerUpdate,
-    EndpointSettings,
     HostConfig,
-    Image,
-    ImageConfig,
     RestartPolicy,
 )
+from netd.model.images import Image, ImageConfig
+from netd.model.networks import EndpointSettings
 from netd.ports import parse_bindings, parse_port
 
 

@@ -16,9 +16,10 @@ from netd.core.errors import InvalidParameter, NotFound
 from netd.core.filters import Filters
 from netd.core.identity import by_reference
 from netd.core.times import unix_seconds
-from netd.model import Container, EndpointSettings
+from netd.model.containers import Container
+from netd.model.networks import EndpointSettings
+from netd.model.sandboxes import Endpoint, Sandbox
 from netd.publishing import ports_view
-from netd.sandbox import Endpoint, Sandbox
 
 _STATUSES = ("created", "restarting", "running", "removing", "paused", "exited", "dead")
 

@@ -30,8 +30,10 @@ from netd.images import ImageStore
 from netd.launcher import Launcher
 from netd.launcher.cleanup import remove_tree
 from netd.lifecycle import Lifecycle
-from netd.model import Container, ContainerCreate, ContainerUpdate, Image, NetworkConnect, NetworkDisconnect
-from netd.sandbox import Sandbox
+from netd.model.containers import Container, ContainerCreate, ContainerUpdate
+from netd.model.images import Image
+from netd.model.networks import NetworkConnect, NetworkDisconnect
+from netd.model.sandboxes import Sandbox
 from netd.signals import Signals
 
 log = logging.getLogger(__name__)

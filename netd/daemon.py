@@ -46,7 +46,9 @@ from netd.joining import Joining
 from netd.launcher import Launcher
 from netd.local_scope import LocalScope
 from netd.metrics import Metrics
-from netd.model import Container, Network, StaticRecord
+from netd.model.containers import Container
+from netd.model.networks import Network, StaticRecord
+from netd.model.sandboxes import Sandbox
 from netd.names import Names
 from netd.namespaces import Namespaces
 from netd.naming import Naming
@@ -56,7 +58,6 @@ from netd.overlay import Overlays
 from netd.projection import Projection
 from netd.publishing import Publisher
 from netd.reconciler import Reconciler
-from netd.sandbox import Sandbox
 from netd.sandboxes import SandboxManager
 from netd.scope import NoCluster, Scope, Scopes
 from netd.system import System

@@ -10,7 +10,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from netaddr import EUI, AddrFormatError, mac_unix_expanded
 
 from netd.core.errors import Forbidden, InvalidParameter
-from netd.model import Container, EndpointIPAMConfig, EndpointSettings
+from netd.model.containers import Container
+from netd.model.networks import EndpointIPAMConfig, EndpointSettings
 from netd.network_live import LiveNetwork
 
 IFACE_PREFIX = "com.docker.network.container_iface_prefix"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from netd import hostsfile, resolvconf
 from netd.core import textfiles
-from netd.sandbox import Sandbox
+from netd.model.sandboxes import Sandbox
 
 
 class EtcFiles:

@@ -14,7 +14,7 @@ from netd.core.events import EventBus
 from netd.core.tasks import Tasks
 from netd.launcher import ExecSession, ExecSpec, Launcher
 from netd.launcher.streams import Streams
-from netd.model import Container, ExecConfig
+from netd.model.containers import Container, ExecConfig
 from netd.pending import PendingStreams, Told
 
 KEPT_ENDED = 300.0  # seconds an ended exec can still be inspected, as in Docker

@@ -8,10 +8,10 @@ import logging
 
 from netd.core.errors import Conflict, NotFound
 from netd.endpoints import EndpointRequest
-from netd.model import EndpointSettings, NetworkCreate
+from netd.model.networks import EndpointSettings, NetworkCreate
+from netd.model.sandboxes import Endpoint, Sandbox
 from netd.network_live import LiveNetwork
 from netd.networks import NetworkManager
-from netd.sandbox import Endpoint, Sandbox
 
 log = logging.getLogger(__name__)
 

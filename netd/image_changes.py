@@ -12,7 +12,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from netd.core.errors import InvalidParameter
-from netd.model import ImageConfig
+from netd.model.images import ImageConfig
 
 _SHELL = ["/bin/sh", "-c"]
 _PORT = re.compile(r"(?P<first>\d{1,5})(?:-(?P<last>\d{1,5}))?(?:/(?P<proto>tcp|udp|sctp))?", re.IGNORECASE)

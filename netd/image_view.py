@@ -10,7 +10,8 @@ from msgspec.structs import asdict
 
 from netd.core.times import unix_seconds
 from netd.images import ARCHITECTURE
-from netd.model import ContainerConfig, Image
+from netd.model.containers import ContainerConfig
+from netd.model.images import Image
 
 Json = dict[str, Any]
 

@@ -29,7 +29,8 @@ from netd.core.errors import Conflict, InvalidParameter, NotFound
 from netd.core.filters import Filters
 from netd.core.records import Records
 from netd.core.times import timestamp, unix_seconds
-from netd.model import Docker, Image, ImageConfig
+from netd.model.docker import Docker
+from netd.model.images import Image, ImageConfig
 
 log = logging.getLogger(__name__)
 

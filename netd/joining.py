@@ -13,9 +13,9 @@ from netd.core.teardown import Teardown
 from netd.endpoint_settings import IFACE_PREFIX, check_network_accepts
 from netd.endpoints import EndpointRequest
 from netd.gateway import Gateway
+from netd.model.sandboxes import Endpoint, Sandbox
 from netd.network_live import LiveNetwork
 from netd.networks import NetworkManager
-from netd.sandbox import Endpoint, Sandbox
 from netd.sandboxes import SandboxManager
 
 ATTACHED_PREFIX = "netd"  # of interfaces in namespaces that are somebody else's

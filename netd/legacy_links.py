@@ -11,8 +11,8 @@ from msgspec.structs import replace
 from netd import hostsfile
 from netd.core.errors import Conflict, InvalidParameter, NotFound
 from netd.endpoint_settings import parse_links
-from netd.model import Container
-from netd.sandbox import Sandbox
+from netd.model.containers import Container
+from netd.model.sandboxes import Sandbox
 
 Find = Callable[[str], Container]
 SandboxOf = Callable[[Container], Sandbox | None]

@@ -27,8 +27,8 @@ from netd.core.times import timestamp, unix_seconds
 from netd.images import ImageStore
 from netd.launcher import ExitStatus, Launcher, LaunchSpec, Running
 from netd.launcher.cleanup import remove_tree
-from netd.model import Container, State
-from netd.sandbox import Sandbox
+from netd.model.containers import Container, State
+from netd.model.sandboxes import Sandbox
 
 log = logging.getLogger(__name__)
 

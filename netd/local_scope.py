@@ -18,14 +18,14 @@ from netd.core.teardown import Teardown
 from netd.endpoints import EndpointRequest, local_endpoint
 from netd.ipam.pools import PoolAllocator
 from netd.ipam.validate import PoolRequest, is_any
-from netd.model import Network
+from netd.model.networks import Network
+from netd.model.sandboxes import Endpoint, Sandbox
 from netd.names import Names
 from netd.network_live import LiveNetwork, LiveNetworks, Member
 from netd.network_pools import Addresses, resolved
 from netd.network_request import PREDEFINED
 from netd.network_spec import network_spec
 from netd.predefined import Predefined
-from netd.sandbox import Endpoint, Sandbox
 
 log = logging.getLogger(__name__)
 

@@ -36,9 +36,9 @@ from netd.core.errors import InvalidParameter, Unavailable
 from netd.core.records import Records
 from netd.dirty import Dirty
 from netd.hostresolv import HostResolvConf
-from netd.model import Network, StaticRecord
+from netd.model.networks import Network, StaticRecord
+from netd.model.sandboxes import Endpoint, Sandbox
 from netd.namespaces import Sockets
-from netd.sandbox import Endpoint, Sandbox
 from netd.staticrecords import StaticRecords
 
 log = logging.getLogger(__name__)

@@ -13,9 +13,9 @@ from typing import Any, Protocol
 from dns.client import LogEntry
 from netd.core.errors import Forbidden, InvalidParameter
 from netd.core.times import rfc3339
-from netd.model import Network, StaticRecord
+from netd.model.networks import Network, StaticRecord
+from netd.model.sandboxes import Sandbox
 from netd.names import Names
-from netd.sandbox import Sandbox
 
 _DATA = {
     "A": "IPV4-ADDRESS",

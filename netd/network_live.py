@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 from netd.core.errors import Conflict, Forbidden, NotFound
 from netd.core.identity import by_reference
-from netd.model import Network
+from netd.model.networks import Network
+from netd.model.sandboxes import Endpoint
 from netd.network_pools import Addresses
 from netd.network_request import PREDEFINED
-from netd.sandbox import Endpoint
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 from netd.ipam.addresses import AddressSpace
 from netd.ipam.validate import PoolRequest, reserved_by_subnet
-from netd.model import IPAMConfig, Network
+from netd.model.networks import IPAMConfig, Network
 
 Address = IPv4Address | IPv6Address
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from netd.core.errors import Conflict, Forbidden, InvalidParameter, NotFound
 from netd.ipam.validate import PoolRequest, validate
-from netd.model import IPAM, Network, NetworkCreate
+from netd.model.networks import IPAM, Network, NetworkCreate
 
 PREDEFINED = ("bridge", "host", "none")
 MTU = "com.docker.network.driver.mtu"

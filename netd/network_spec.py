@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_network
 
 from drivers import spec
-from netd.model import Network
+from netd.model.networks import Network
 
 
 def network_spec(record: Network) -> spec.Network:

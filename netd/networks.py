@@ -17,10 +17,10 @@ from netd.core.filters import Filters
 from netd.core.teardown import Teardown
 from netd.core.times import timestamp
 from netd.endpoints import EndpointRequest, new_id
-from netd.model import ConfigReference, Network, NetworkCreate
+from netd.model.networks import ConfigReference, Network, NetworkCreate
+from netd.model.sandboxes import Endpoint, Sandbox
 from netd.network_live import LiveNetwork, LiveNetworks, Member
 from netd.network_request import plan
-from netd.sandbox import Endpoint, Sandbox
 from netd.scope import Scope, Scopes
 
 log = logging.getLogger(__name__)

@@ -18,11 +18,11 @@ from netd.core.tasks import Tasks
 from netd.endpoint_settings import Asked
 from netd.endpoints import EndpointRequest, addressed, blank_endpoint, new_id
 from netd.ipam.validate import PoolRequest
-from netd.model import Network
+from netd.model.networks import Network
+from netd.model.sandboxes import Endpoint, Sandbox
 from netd.network_live import LiveNetwork, LiveNetworks, Member
 from netd.network_spec import network_spec
 from netd.projection import Projection, shown
-from netd.sandbox import Endpoint, Sandbox
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from netd.core.errors import InvalidParameter, NetdError
-from netd.model import PortBinding
+from netd.model.containers import PortBinding
 
 Address = IPv4Address | IPv6Address
 Protocol = Literal["tcp", "udp", "sctp"]

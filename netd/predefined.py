@@ -13,7 +13,7 @@ from netd.config import Config
 from netd.core.records import Records
 from netd.core.times import timestamp
 from netd.ipam.pools import PoolAllocator
-from netd.model import IPAM, IPAMConfig, Network
+from netd.model.networks import IPAM, IPAMConfig, Network
 from netd.network_pools import bip_pool
 from netd.network_request import MTU
 

@@ -12,9 +12,9 @@ from drivers import spec
 from drivers.kernel import Kernel
 from netd.cluster.model import EndpointRecord, GlobalNetwork
 from netd.core.teardown import Teardown
+from netd.model.sandboxes import Endpoint
 from netd.names import Names
 from netd.network_live import LiveNetworks
-from netd.sandbox import Endpoint
 
 log = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from netd.core.errors import NetdError
-from netd.model import Container, PortBinding
+from netd.model.containers import Container, PortBinding
+from netd.model.sandboxes import Endpoint, Published, Sandbox
 from netd.ports import Binding, BoundPort, PortAllocator, parse_bindings, parse_port
-from netd.sandbox import Endpoint, Published, Sandbox
 
 _ANY4, _ANY6 = IPv4Address(0), IPv6Address(0)
 

@@ -8,9 +8,9 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from dns.client import Resolver, ResolverState
+from netd.model.sandboxes import Endpoint
 from netd.names import Names
 from netd.networks import NetworkManager
-from netd.sandbox import Endpoint
 from netd.sandboxes import SandboxManager
 
 log = logging.getLogger(__name__)

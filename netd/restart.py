@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from netd.model import Container
+from netd.model.containers import Container
 
 FIRST_DELAY = 0.1  # seconds
 LONGEST_DELAY = 60.0

@@ -18,11 +18,12 @@ from netd.core.locks import Locks
 from netd.core.records import Records
 from netd.core.tasks import both
 from netd.core.teardown import Teardown
+from netd.model.sandboxes import Endpoint, Sandbox
 from netd.names import Names
 from netd.namespaces import Namespaces
 from netd.network_live import Member
 from netd.networks import NetworkManager
-from netd.sandbox import Endpoint, Sandbox, kernel_spec
+from netd.sandbox import kernel_spec
 
 log = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ from drivers import spec
 from netd.core.errors import Forbidden, Unavailable
 from netd.endpoints import EndpointRequest
 from netd.ipam.validate import PoolRequest
-from netd.model import Network
+from netd.model.networks import Network
+from netd.model.sandboxes import Endpoint, Sandbox
 from netd.network_live import LiveNetwork, Member
 from netd.network_request import NOT_A_MANAGER
-from netd.sandbox import Endpoint, Sandbox
 
 
 class Scope(Protocol):

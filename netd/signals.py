@@ -13,7 +13,7 @@ from netd.container_live import LiveContainer, Outcome
 from netd.core.errors import Conflict, InvalidParameter, NetdError, NotModified
 from netd.launcher import Launcher
 from netd.lifecycle import Lifecycle
-from netd.model import State
+from netd.model.containers import State
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from netd.core.errors import NotFound
 from netd.core.locks import Locks
 from netd.core.records import Records
-from netd.model import StaticRecord
+from netd.model.networks import StaticRecord
 
 
 class StaticRecords:

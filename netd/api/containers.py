@@ -10,7 +10,7 @@ from netd.api import shape
 from netd.api.call import Call, done, encode, json
 from netd.api.routing import Route
 from netd.core.errors import InvalidParameter, NetdError
-from netd.model import ContainerCreate, ContainerUpdate
+from netd.model.containers import ContainerCreate, ContainerUpdate
 
 
 async def list_containers(call: Call) -> web.Response:

@@ -9,7 +9,7 @@ from netd.api import hijack
 from netd.api.call import Call, done, json
 from netd.api.routing import Route
 from netd.launcher.streams import STDERR, STDOUT
-from netd.model import ExecConfig
+from netd.model.containers import ExecConfig
 
 
 class ExecStart(msgspec.Struct, rename="pascal", kw_only=True):

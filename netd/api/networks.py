@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from netd.api import shape
 from netd.api.call import Call, done, json
 from netd.api.routing import Route
-from netd.model import NetworkConnect, NetworkCreate, NetworkDisconnect
+from netd.model.networks import NetworkConnect, NetworkCreate, NetworkDisconnect
 
 
 async def list_networks(call: Call) -> web.Response:

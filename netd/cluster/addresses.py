@@ -23,7 +23,7 @@ from netd.core.errors import Forbidden, InvalidParameter, NetdError
 from netd.core.tasks import Tasks
 from netd.ipam.claims import Claim, Claims
 from netd.ipam.cluster import ClusterAddressSpace
-from netd.model import IPAMConfig
+from netd.model.networks import IPAMConfig
 from netd.storecalls import in_time, patiently
 
 log = logging.getLogger(__name__)

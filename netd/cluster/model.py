@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from kvstore.contract import Entry
-from netd.model import Network
+from netd.model.networks import Network
 
 
 class HostRecord(Struct, frozen=True, kw_only=True):

@@ -27,7 +27,7 @@ from netd.ipam.claims import Claims
 from netd.ipam.cluster import allocate_vni
 from netd.ipam.pools import GLOBAL_POOLS, PoolAllocator
 from netd.ipam.validate import PoolRequest, is_any, reserved_by_subnet
-from netd.model import IPAMConfig, Network
+from netd.model.networks import IPAMConfig, Network
 from netd.storecalls import follow, in_time, is_gone, patiently
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from ipaddress import (
 )
 
 from netd.core.errors import Forbidden, InvalidParameter
-from netd.model import IPAMConfig
+from netd.model.networks import IPAMConfig
 
 Address = IPv4Address | IPv6Address
 Prefix = IPv4Network | IPv6Network

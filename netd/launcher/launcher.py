@@ -38,7 +38,7 @@ from netd.launcher.mounts import image_volumes
 from netd.launcher.overlayfs import Overlay
 from netd.launcher.runtime import choose, is_runc
 from netd.launcher.spec import KILLED, ExecSpec, ExitStatus, LaunchError, LaunchSpec, Running, Unkillable
-from netd.model import HostConfig
+from netd.model.containers import HostConfig
 
 RECOVERY = 2.0  # seconds for a container without a conmon to end, or for a conmon whose container has ended
 _PATIENCE = 60.0  # seconds for a runtime, or a container's own process, to do as it is told

@@ -12,7 +12,7 @@ from typing import Any
 
 from netd.core.errors import InvalidParameter
 from netd.launcher.spec import LaunchSpec
-from netd.model import Mount
+from netd.model.containers import Mount
 
 Json = dict[str, Any]
 

@@ -15,7 +15,7 @@ from netd.core.errors import InvalidParameter
 from netd.launcher.mounts import INIT, init_program, mounts
 from netd.launcher.spec import ExecSpec, LaunchSpec
 from netd.launcher.users import User, resolve
-from netd.model import HostConfig
+from netd.model.containers import HostConfig
 
 Json = dict[str, Any]
 

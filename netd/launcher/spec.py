@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from netd.core.errors import NetdError
-from netd.model import ContainerConfig, HostConfig
+from netd.model.containers import ContainerConfig, HostConfig
 
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127

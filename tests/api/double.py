@@ -23,7 +23,8 @@ from netd.core.events import EventBus
 from netd.core.filters import Filters
 from netd.execs import Exec
 from netd.launcher.streams import STDERR, STDOUT
-from netd.model import ContainerCreate, ExecConfig, NetworkConnect, NetworkCreate
+from netd.model.containers import ContainerCreate, ExecConfig
+from netd.model.networks import NetworkConnect, NetworkCreate
 from netd.pending import Told
 from tests.unix_http import Reply, request
 

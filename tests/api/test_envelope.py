@@ -10,7 +10,7 @@ from drivers.spec import InvalidOption, OptionConflict
 from kvstore.contract import StoreUnavailable
 from netd.api.decode import decode
 from netd.core.errors import Forbidden, InvalidParameter
-from netd.model import ContainerCreate
+from netd.model.containers import ContainerCreate
 from tests.api.double import Double
 from tests.unix_http import UnixConnection
 

@@ -14,7 +14,7 @@ from kvstore.open import open_store
 from netd.cluster.cluster import Cluster, Kept, Timing
 from netd.cluster.model import EndpointRecord, GlobalNetwork
 from netd.ipam.validate import PoolRequest
-from netd.model import Network
+from netd.model.networks import Network
 from tests.kvstore.conftest import Backend, opener, own_server, servers
 
 __all__ = ["Backend", "opener", "own_server", "servers"]

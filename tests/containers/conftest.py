@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from netd.model import Container, ContainerCreate, HostConfig, NetworkCreate, RestartPolicy
+from netd.model.containers import Container, ContainerCreate, HostConfig, RestartPolicy
+from netd.model.networks import NetworkCreate
 from tests.fakes.launcher import Process
 from tests.fakes.world import World
 

@@ -11,7 +11,7 @@ from kvstore.contract import StoreUnavailable
 from netd.core.errors import Conflict, NotFound, Unavailable
 from netd.launcher import LaunchError
 from netd.lifecycle import DEPENDENCY_SECONDS, Lifecycle
-from netd.model import NetworkCreate
+from netd.model.networks import NetworkCreate
 from tests.containers.conftest import Host
 
 

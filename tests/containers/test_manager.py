@@ -9,7 +9,8 @@ import pytest
 from netd.containers import ContainerManager
 from netd.core.errors import Conflict, InvalidParameter, NotFound, NotImplementedHere
 from netd.core.filters import Filters
-from netd.model import ContainerCreate, ContainerUpdate, NetworkConnect, NetworkDisconnect, RestartPolicy
+from netd.model.containers import ContainerCreate, ContainerUpdate, RestartPolicy
+from netd.model.networks import NetworkConnect, NetworkDisconnect
 from tests.containers.conftest import Host
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from netd.model import Container, ContainerConfig, HostConfig, RestartPolicy, State
+from netd.model.containers import Container, ContainerConfig, HostConfig, RestartPolicy, State
 from netd.restart import after_end, next_delay, with_daemon
 
 

@@ -15,12 +15,12 @@ from netd.core.tasks import Tasks
 from netd.hostresolv import HostResolvConf
 from netd.ipam.pools import PoolAllocator
 from netd.local_scope import LocalScope
-from netd.model import Network, NetworkCreate, StaticRecord
+from netd.model.networks import Network, NetworkCreate, StaticRecord
+from netd.model.sandboxes import Endpoint, Sandbox
 from netd.names import Names
 from netd.network_live import LiveNetworks, Member
 from netd.networks import NetworkManager
 from netd.reconciler import Reconciler
-from netd.sandbox import Endpoint, Sandbox
 from netd.sandboxes import SandboxManager
 from netd.scope import NoCluster, Scopes
 from tests.fakes.calls import Calls

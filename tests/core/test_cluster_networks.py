@@ -15,7 +15,7 @@ from netd.cluster.model import GlobalNetwork
 from netd.cluster.networks import Networks
 from netd.core.errors import Unavailable
 from netd.ipam.validate import PoolRequest
-from netd.model import Network
+from netd.model.networks import Network
 from tests.fakes.calls import Calls
 from tests.fakes.loop import Loop
 from tests.fakes.store import FakeStore

@@ -9,7 +9,9 @@ import pytest
 from netd.container_request import check, extra_hosts
 from netd.core.errors import InvalidParameter
 from netd.core.identity import check_name, random_name
-from netd.model import ContainerCreate, EndpointSettings, HostConfig, Image, ImageConfig, NetworkingConfig
+from netd.model.containers import ContainerCreate, HostConfig, NetworkingConfig
+from netd.model.images import Image, ImageConfig
+from netd.model.networks import EndpointSettings
 
 IMAGE = Image(
     id="sha256:" + "0" * 64,

@@ -17,7 +17,7 @@ from netd.core.filters import Filters
 from netd.execs import Execs
 from netd.launcher import ExecSpec, LaunchError
 from netd.launcher.streams import STDOUT
-from netd.model import Container, ContainerConfig, ExecConfig, HostConfig, State
+from netd.model.containers import Container, ContainerConfig, ExecConfig, HostConfig, State
 
 WEB = Container(
     id="c" * 64,

@@ -11,8 +11,8 @@ from msgspec.structs import replace
 from netd.core.errors import Forbidden, NotFound
 from netd.core.filters import Filters
 from netd.gateway import NETWORK, Gateway
-from netd.model import IPAM, IPAMConfig, NetworkCreate
-from netd.sandbox import Endpoint, Sandbox
+from netd.model.networks import IPAM, IPAMConfig, NetworkCreate
+from netd.model.sandboxes import Endpoint, Sandbox
 from tests.fakes.points import failures, meetings
 from tests.fakes.world import World
 

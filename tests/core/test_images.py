@@ -17,7 +17,7 @@ from netd import image_tar
 from netd.core.errors import Conflict, NetdError, NotFound
 from netd.core.filters import Filters
 from netd.images import ImageStore, Removal
-from netd.model import Image
+from netd.model.images import Image
 
 ALL = Filters({"dangling": frozenset({"false"})})
 

@@ -10,16 +10,9 @@ import pytest
 from netd.attached import AttachRequest
 from netd.core.errors import NetdError
 from netd.gateway import NETWORK
-from netd.model import (
-    IPAM,
-    ContainerCreate,
-    HostConfig,
-    IPAMConfig,
-    NetworkConnect,
-    NetworkCreate,
-    NetworkDisconnect,
-)
-from netd.sandbox import Sandbox
+from netd.model.containers import ContainerCreate, HostConfig
+from netd.model.networks import IPAM, IPAMConfig, NetworkConnect, NetworkCreate, NetworkDisconnect
+from netd.model.sandboxes import Sandbox
 from tests.fakes.points import failures
 from tests.fakes.world import World
 

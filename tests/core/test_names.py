@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from netd.core.errors import InvalidParameter, NotFound
-from netd.model import StaticRecord
+from netd.model.networks import StaticRecord
 from netd.names import PATIENCE
 from tests.core.host import Host, host
 from tests.fakes.resolver import Mood

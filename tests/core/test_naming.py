@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import pytest
 
 from netd.core.errors import Forbidden, InvalidParameter, NotFound, Unavailable
-from netd.model import StaticRecord
+from netd.model.networks import StaticRecord
+from netd.model.sandboxes import Sandbox
 from netd.naming import Naming
-from netd.sandbox import Sandbox
 from tests.core.host import Host, host
 from tests.fakes.resolver import Mood
 

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 import pytest
 
 from netd.core.errors import Forbidden
-from netd.model import IPAM, IPAMConfig, Network
+from netd.model.networks import IPAM, IPAMConfig, Network
 from netd.network_pools import Addresses
 
 NINE = ip_address("10.77.0.9")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from netd.core.errors import Conflict, Forbidden, InvalidParameter, NetdError, NotFound
-from netd.model import IPAM, ConfigReference, IPAMConfig, Network, NetworkCreate
+from netd.model.networks import IPAM, ConfigReference, IPAMConfig, Network, NetworkCreate
 from netd.network_request import plan
 
 CONFIG = Network(

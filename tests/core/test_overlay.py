@@ -13,7 +13,7 @@ from netd.cluster.model import EndpointRecord
 from netd.core.errors import Conflict, Forbidden, NotFound, Unavailable
 from netd.core.filters import Filters
 from netd.endpoints import EndpointRequest
-from netd.model import (
+from netd.model.networks import (
     IPAM,
     ConfigReference,
     EndpointIPAMConfig,
@@ -22,7 +22,7 @@ from netd.model import (
     NetworkCreate,
     StaticRecord,
 )
-from netd.sandbox import Endpoint, Sandbox
+from netd.model.sandboxes import Endpoint, Sandbox
 from tests.fakes.calls import step
 from tests.fakes.points import failures, meetings, refusal
 from tests.fakes.world import World

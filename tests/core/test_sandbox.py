@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from netd.sandbox import Endpoint, Published, Sandbox, kernel_spec
+from netd.model.sandboxes import Endpoint, Published, Sandbox
+from netd.sandbox import kernel_spec
 
 
 def endpoint(name: str, *, priority: int = 0, internal: bool = False, ipv6: bool = False) -> Endpoint:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from netd.cluster.model import EndpointRecord, GlobalNetwork, HostRecord, Listener
 from netd.core.errors import Forbidden, NotFound, Unavailable
 from netd.ipam.validate import PoolRequest
-from netd.model import IPAMConfig, Network
+from netd.model.networks import IPAMConfig, Network
 from tests.fakes.calls import Calls, before, step
 
 

@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 from netd.gateway import NETWORK as GATEWAY
-from netd.model import Container, Image, Network
+from netd.model.containers import Container
+from netd.model.images import Image
+from netd.model.networks import Network
+from netd.model.sandboxes import Sandbox
 from netd.names import record as resolver_record
-from netd.sandbox import Sandbox
 from tests.fakes.world import World
 
 

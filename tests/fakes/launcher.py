@@ -13,7 +13,7 @@ from pathlib import Path
 from netd.core.errors import Conflict, NotFound
 from netd.core.times import timestamp
 from netd.launcher import ExecSpec, ExitStatus, LaunchError, LaunchSpec, Running
-from netd.model import HostConfig
+from netd.model.containers import HostConfig
 from tests.fakes.calls import Calls, before, step, stepped
 
 _DEADLY = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)

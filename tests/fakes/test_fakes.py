@@ -12,7 +12,7 @@ from drivers.spec import DriverError
 from kvstore.contract import KeyExists, StoreUnavailable, VersionMismatch
 from netd.core.errors import Conflict
 from netd.launcher import ExitStatus, LaunchError, Running
-from netd.model import ContainerCreate, HostConfig
+from netd.model.containers import ContainerCreate, HostConfig
 from tests.fakes.consistent import complaints
 from tests.fakes.world import World
 

@@ -29,7 +29,10 @@ from netd.images import ImageStore
 from netd.ipam.pools import PoolAllocator
 from netd.joining import Joining
 from netd.local_scope import LocalScope
-from netd.model import Container, Image, ImageConfig, Network, StaticRecord
+from netd.model.containers import Container
+from netd.model.images import Image, ImageConfig
+from netd.model.networks import Network, StaticRecord
+from netd.model.sandboxes import Sandbox
 from netd.names import Names
 from netd.network_live import LiveNetworks
 from netd.networks import NetworkManager
@@ -37,7 +40,6 @@ from netd.overlay import Overlays
 from netd.projection import Projection
 from netd.publishing import Publisher
 from netd.reconciler import Reconciler
-from netd.sandbox import Sandbox
 from netd.sandboxes import SandboxManager
 from netd.scope import NoCluster, Scope, Scopes
 from tests.fakes.calls import Calls

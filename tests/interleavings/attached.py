@@ -10,7 +10,7 @@ from typing import Any
 
 from drivers.spec import DriverError
 from netd.attached import AttachRequest
-from netd.model import ContainerCreate, HostConfig
+from netd.model.containers import ContainerCreate, HostConfig
 from tests.interleavings.engine import Operation, kill_and_load
 from tests.interleavings.scene import BasicScene
 

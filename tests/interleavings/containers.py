@@ -12,20 +12,17 @@ from typing import Any
 from netd.containers import ContainerManager
 from netd.core.errors import Conflict, NotFound, NotModified
 from netd.core.filters import Filters
-from netd.model import (
+from netd.model.containers import (
     Container,
     ContainerCreate,
     ContainerUpdate,
-    EndpointIPAMConfig,
-    EndpointSettings,
     ExecConfig,
     HostConfig,
-    NetworkConnect,
-    NetworkDisconnect,
     NetworkingConfig,
     PortBinding,
     RestartPolicy,
 )
+from netd.model.networks import EndpointIPAMConfig, EndpointSettings, NetworkConnect, NetworkDisconnect
 from tests.interleavings.engine import Operation, kill_and_load
 from tests.interleavings.scene import BasicScene
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from netd import image_tar
 from netd.core.filters import Filters
-from netd.model import ContainerCreate, HostConfig, Image
+from netd.model.containers import ContainerCreate, HostConfig
+from netd.model.images import Image
 from tests.fakes.calls import step
 from tests.fakes.world import IMAGE
 from tests.interleavings.engine import Operation, kill_and_load

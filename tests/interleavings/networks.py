@@ -9,7 +9,8 @@ from typing import Any
 
 from netd.core.errors import Conflict, NotFound
 from netd.core.filters import Filters
-from netd.model import Container, ContainerCreate, HostConfig, NetworkConnect, NetworkDisconnect
+from netd.model.containers import Container, ContainerCreate, HostConfig
+from netd.model.networks import NetworkConnect, NetworkDisconnect
 from tests.interleavings.engine import Operation, kill_and_load
 from tests.interleavings.scene import BasicScene, network
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from kvstore.contract import Entry, StoreError
-from netd.model import IPAM, ContainerCreate, HostConfig, IPAMConfig, NetworkCreate
+from netd.model.containers import ContainerCreate, HostConfig
+from netd.model.networks import IPAM, IPAMConfig, NetworkCreate
 from tests.fakes.consistent import complaints
 from tests.fakes.loop import HORIZON
 from tests.fakes.world import World

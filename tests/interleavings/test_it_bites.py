@@ -15,7 +15,7 @@ from netd.containers import ContainerManager
 from netd.core.errors import Conflict
 from netd.dirty import Dirty
 from netd.images import ImageStore
-from netd.model import Image
+from netd.model.images import Image
 from netd.network_live import LiveNetworks
 from tests.interleavings import containers, images, networks
 from tests.interleavings.engine import Operation, explore

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netd.core.errors import InvalidParameter, NetdError
-from netd.model import PortBinding
+from netd.model.containers import PortBinding
 from netd.ports import Binding, BoundPort, Port, PortAllocator, Protocol, parse_bindings, parse_port
 
 ANY4, ANY6 = IPv4Address(0), IPv6Address(0)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from netd.core.errors import Forbidden, InvalidParameter
 from netd.ipam.validate import PoolRequest, validate
-from netd.model import IPAMConfig
+from netd.model.networks import IPAMConfig
 
 
 def check(*config: IPAMConfig, ipv4: bool = True, ipv6: bool = True) -> tuple[PoolRequest, ...]:

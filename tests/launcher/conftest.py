@@ -15,7 +15,7 @@ import uvloop
 
 from netd.launcher import Launcher, LaunchSpec, overlayfs, processes
 from netd.launcher.streams import Streams
-from netd.model import ContainerConfig, HostConfig
+from netd.model.containers import ContainerConfig, HostConfig
 
 T = TypeVar("T")
 

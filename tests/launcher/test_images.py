@@ -25,7 +25,7 @@ from netd import image_view
 from netd.core.errors import Conflict, InvalidParameter, NotFound
 from netd.core.filters import Filters
 from netd.images import ImageStore, Removal
-from netd.model import Image
+from netd.model.images import Image
 
 Scenario = Callable[[ImageStore], Coroutine[Any, Any, None]]
 

@@ -11,7 +11,7 @@ import pytest
 
 from netd.core.errors import InvalidParameter
 from netd.launcher import LaunchError
-from netd.model import HostConfig, Mount
+from netd.model.containers import HostConfig, Mount
 from tests.launcher.conftest import Lab, collect
 
 pytestmark = pytest.mark.root

@@ -9,7 +9,7 @@ import pytest
 
 from netd.core.errors import Conflict
 from netd.launcher import LaunchError, processes
-from netd.model import HostConfig
+from netd.model.containers import HostConfig
 from tests.launcher.conftest import Lab, collect
 
 pytestmark = pytest.mark.root

@@ -14,7 +14,7 @@ from netd.core.errors import InvalidParameter
 from netd.core.times import timestamp
 from netd.launcher import top
 from netd.launcher.logs import Entry, LogQuery, _Reader, parse_entry
-from netd.model import ImageConfig
+from netd.model.images import ImageConfig
 
 
 def applied(*changes: str) -> ImageConfig:

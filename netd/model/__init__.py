@@ -1,0 +1,1 @@
+"""The objects of the Docker Engine API, and what netd stores, as values."""
