@@ -12,7 +12,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from drivers.spec import DriverError
-from netd.container_request import check_servers
+from netd.config.servers import check_servers
 from netd.core.errors import Conflict, InvalidParameter, NotFound
 from netd.core.identity import check_name
 from netd.endpoints import EndpointRequest

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 
 from msgspec.structs import asdict, replace
 
-from netd import resolvconf
+from netd.config.servers import check_servers
 from netd.core.errors import InvalidParameter, NotImplementedHere
 from netd.endpoint_settings import check_settings, parse_links
 from netd.model.containers import (
@@ -145,17 +145,6 @@ def _check_host_config(config: ContainerConfig, host: HostConfig) -> None:
     check_policy(host.restart_policy)
     if host.auto_remove and host.restart_policy.name not in ("", "no"):
         raise InvalidParameter("can't create 'AutoRemove' container with restart policy")
-
-
-def check_servers(servers: Sequence[str], routes: Sequence[str]) -> None:
-    """Each server an address, with a port or without; each route `DOMAIN=SERVER[,SERVER...]`."""
-    for server in servers:
-        try:
-            resolvconf.split_port(server)
-        except ValueError:
-            raise InvalidParameter(f"bad nameserver address {server}: it is not an IP address") from None
-    for route in routes:
-        resolvconf.split_route(route)
 
 
 def extra_hosts(given: Sequence[str]) -> list[tuple[str, str]]:

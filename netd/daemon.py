@@ -22,7 +22,6 @@ from drivers.kernel import Kernel
 from drivers.spec import DriverError
 from kvstore.contract import Store, StoreError
 from kvstore.open import open_store
-from netd import config as configuration
 from netd import logsetup, sdnotify
 from netd.api.app import Services, make_app
 from netd.api.listen import Listeners, tls_context
@@ -30,9 +29,10 @@ from netd.api.metrics import serving
 from netd.attached import AttachedSandboxes
 from netd.attachments import Attachments
 from netd.cluster.cluster import Cluster
-from netd.cluster.options import parse_advertise
 from netd.cluster_view import ClusterView, HostsView, NoHosts
-from netd.config import Config
+from netd.config import load as configuration
+from netd.config.cluster import parse_advertise
+from netd.config.values import Config
 from netd.container_streams import ContainerStreams
 from netd.containers import ContainerManager
 from netd.core.errors import InvalidParameter, NetdError, NotFound

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from drivers import spec
 from drivers.kernel import Kernel
-from netd.config import Config
+from netd.config.values import Config
 from netd.core.records import Records
 from netd.core.teardown import Teardown
 from netd.endpoints import EndpointRequest, local_endpoint

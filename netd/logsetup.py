@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 
-from netd.config import Config
+from netd.config.values import Config
 from netd.core.times import timestamp
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}

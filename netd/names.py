@@ -31,7 +31,8 @@ from dns.client import (
 )
 from kvstore.contract import StoreError
 from netd import resolvconf
-from netd.config import Config
+from netd.config.servers import split_route
+from netd.config.values import Config
 from netd.core.errors import InvalidParameter, Unavailable
 from netd.core.records import Records
 from netd.dirty import Dirty
@@ -251,5 +252,5 @@ def record(endpoint: Endpoint) -> Record:
 
 
 def _route(text: str, *, host: bool) -> Route:
-    domain, servers = resolvconf.split_route(text)
+    domain, servers = split_route(text)
     return Route(domain, tuple(Upstream(address, port, host) for address, port in servers))

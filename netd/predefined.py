@@ -9,7 +9,7 @@ from ipaddress import ip_network
 from msgspec.structs import replace
 
 from drivers.kernel import Kernel
-from netd.config import Config
+from netd.config.values import Config
 from netd.core.records import Records
 from netd.core.times import timestamp
 from netd.ipam.pools import PoolAllocator

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
+from netd.config.servers import is_address, split_port
 from netd.core import textfiles
-from netd.core.errors import InvalidParameter
 
 RESOLVER = "127.0.0.11"
 MAX_UPSTREAMS = 3
@@ -48,7 +48,7 @@ def parse(text: str) -> ResolvConf:
     for line in text.splitlines():
         words = line.split("#")[0].split(";")[0].split()
         match words:
-            case ["nameserver", server, *_] if _is_address(server):
+            case ["nameserver", server, *_] if is_address(server):
                 servers.append(server)
             case ["search" | "domain", *domains]:
                 search = tuple(domains)
@@ -90,7 +90,7 @@ def for_default_network(effective: Settings, *, ipv6: bool) -> str:
     conf = effective.conf
     if effective.own_servers:
         # resolv.conf(5) has no way to write a port
-        return _render(ResolvConf(tuple(s for s in conf.nameservers if _is_address(s)), conf.search, conf.options))
+        return _render(ResolvConf(tuple(s for s in conf.nameservers if is_address(s)), conf.search, conf.options))
     servers = conf.nameservers
     if servers == (_SYSTEMD_STUB,):
         with contextlib.suppress(OSError):
@@ -106,29 +106,6 @@ def for_host_network(effective: Settings, *, overridden: bool) -> str:
     return _render(effective.conf) if overridden else effective.text
 
 
-def split_port(server: str) -> tuple[IPv4Address | IPv6Address, int]:
-    """`1.2.3.4`, `1.2.3.4:5353`, `::1` or `[::1]:5353`; `ValueError` for anything else."""
-    if _is_address(server):
-        return ip_address(server), 53
-    host, _, port = server.rpartition(":")
-    number = int(port)
-    if not 0 < number < 65536:
-        raise ValueError(f"port {number} is out of range")
-    return ip_address(host.removeprefix("[").removesuffix("]")), number
-
-
-def split_route(route: str) -> tuple[str, list[tuple[IPv4Address | IPv6Address, int]]]:
-    """`corp.example=10.1.1.1,10.1.1.2:5353`: a domain and the servers that are asked for names below it."""
-    domain, found, servers = route.partition("=")
-    try:
-        parsed = [split_port(server) for server in servers.split(",")]
-    except ValueError:
-        parsed = []
-    if not (found and domain and parsed):
-        raise InvalidParameter(f"invalid DNS route {route!r}: write DOMAIN=SERVER, as in corp.example=10.1.1.1")
-    return domain, parsed
-
-
 def _render(conf: ResolvConf) -> str:
     lines = [f"nameserver {server}" for server in conf.nameservers]
     if conf.search:
@@ -141,14 +118,6 @@ def _render(conf: ResolvConf) -> str:
 def _valid(options: tuple[str, ...]) -> tuple[str, ...]:
     """A malformed ndots is dropped, as a resolver library would ignore it."""
     return tuple(o for o in options if not o.startswith("ndots:") or o.removeprefix("ndots:").isdecimal())
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _reachable(server: str, ipv6: bool) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dns.client import KernelState, ResolverState
 from netd import __version__
-from netd.config import Config
+from netd.config.values import Config
 from netd.core.times import timestamp
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from netd import config
+from netd.config.load import load
 
 VAGRANT = Path(__file__).parents[1] / "vagrant"
 STORES = ("etcd://192.168.56.10:2379/netd", "consul://192.168.56.10:8500/netd", "zk://192.168.56.10:2181/netd")
@@ -42,7 +42,7 @@ def test_the_unit_reports_readiness_and_stops_only_the_daemon() -> None:
 def test_the_daemon_takes_the_file_that_provisioning_writes(store: str, tmp_path: Path) -> None:
     file = tmp_path / "daemon.json"
     file.write_text(function("provision", "daemon_json", store, "192.168.56.11").stdout)
-    loaded = config.load(["--config-file", str(file)])
+    loaded = load(["--config-file", str(file)])
     assert (loaded.cluster_store, loaded.cluster_advertise) == (store, "192.168.56.11")
 
 

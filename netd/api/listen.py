@@ -20,7 +20,7 @@ from netd.core.errors import InvalidParameter, NetdError
 
 if TYPE_CHECKING:
     from netd.api.app import Api
-    from netd.config import Config
+    from netd.config.values import Config
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from netd.config import metrics_address
+from netd.config.values import metrics_address
 from netd.core.errors import NetdError
 from netd.metrics import CONTENT_TYPE, Metrics
 

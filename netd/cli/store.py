@@ -83,11 +83,12 @@ def _with_store(options: Options, act: Callable[[Store], Awaitable[T]]) -> T:
 
 
 def _store(url: str, options: Options) -> tuple[str, dict[str, str]]:
-    from netd import config
+    from netd.config import load
+    from netd.config.values import DEFAULT_CONFIG_FILE
     from netd.core.errors import InvalidParameter
 
     try:
-        file = config.read_file(config.DEFAULT_CONFIG_FILE, required=False)
+        file = load.read_file(DEFAULT_CONFIG_FILE, required=False)
     except InvalidParameter as error:
         raise Failure(str(error)) from error
     if not url:

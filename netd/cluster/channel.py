@@ -19,8 +19,8 @@ from typing import Any
 import msgspec
 
 from netd.cluster.model import EndpointRecord, HostRecord
-from netd.cluster.options import CONTROL_PORT
 from netd.cluster.probe import Probe
+from netd.config.cluster import CONTROL_PORT
 from netd.core.errors import NetdError
 from netd.core.tasks import Tasks
 

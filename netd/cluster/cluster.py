@@ -19,9 +19,9 @@ from netd.cluster.endpoints import Endpoints
 from netd.cluster.hosts import GRACE, TTL, Happenings, Hosts
 from netd.cluster.model import EndpointRecord, GlobalNetwork, HostRecord, Listener
 from netd.cluster.networks import Networks
-from netd.cluster.options import CONTROL_PORT, lease_seconds
 from netd.cluster.remote_endpoints import RemoteEndpoints
 from netd.cluster.sweep import UNDECIDED, Sweeper
+from netd.config.cluster import CONTROL_PORT, lease_seconds
 from netd.core.errors import InvalidParameter, Unavailable
 from netd.core.tasks import Tasks
 

@@ -17,7 +17,7 @@ import uvloop
 
 from netd.api.app import Services, make_app
 from netd.api.listen import Listeners
-from netd.config import Config
+from netd.config.values import Config
 from netd.core.errors import Conflict, NotFound, NotModified
 from netd.core.events import EventBus
 from netd.core.filters import Filters

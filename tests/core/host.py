@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from kvstore.contract import Entry
-from netd.config import Config
+from netd.config.values import Config
 from netd.core.events import EventBus
 from netd.core.records import Records
 from netd.core.tasks import Tasks

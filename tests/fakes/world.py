@@ -18,7 +18,7 @@ import msgspec
 from kvstore.contract import Entry
 from netd.attached import AttachedSandboxes
 from netd.attachments import Attachments
-from netd.config import Config
+from netd.config.values import Config
 from netd.container_streams import ContainerStreams
 from netd.containers import ContainerManager
 from netd.core.events import EventBus

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from netd import config
+from netd.config.load import load, reload
 from netd.core.errors import InvalidParameter
 
 
@@ -19,7 +19,7 @@ def write(path: Path, content: Any) -> str:
 
 def test_flags_and_file_are_joined(tmp_path: Path) -> None:
     path = write(tmp_path / "daemon.json", {"mtu": 1400, "dns": ["192.0.2.1"]})
-    loaded = config.load(["--config-file", path, "-D", "--label", "rack=7", "-H", "unix:///x", "-H", "tcp://[::1]:1"])
+    loaded = load(["--config-file", path, "-D", "--label", "rack=7", "-H", "unix:///x", "-H", "tcp://[::1]:1"])
     assert (loaded.mtu, loaded.dns, loaded.debug, loaded.labels) == (1400, ("192.0.2.1",), True, ("rack=7",))
     assert loaded.hosts == ("unix:///x", "tcp://[::1]:1")
 
@@ -27,7 +27,7 @@ def test_flags_and_file_are_joined(tmp_path: Path) -> None:
 def test_a_key_in_file_and_flag_is_an_error(tmp_path: Path) -> None:
     path = write(tmp_path / "daemon.json", {"mtu": 1400})
     with pytest.raises(InvalidParameter, match=r"specified both as a flag and in the configuration file: mtu"):
-        config.load(["--config-file", path, "--mtu", "1300"])
+        load(["--config-file", path, "--mtu", "1300"])
 
 
 @pytest.mark.parametrize(
@@ -50,30 +50,30 @@ def test_a_key_in_file_and_flag_is_an_error(tmp_path: Path) -> None:
 def test_a_bad_file_is_refused_with_one_sentence(tmp_path: Path, content: Any, words: str) -> None:
     path = write(tmp_path / "daemon.json", content)
     with pytest.raises(InvalidParameter, match=words) as caught:
-        config.load(["--config-file", path])
+        load(["--config-file", path])
     assert "\n" not in str(caught.value)
 
 
 def test_a_named_file_must_exist(tmp_path: Path) -> None:
     with pytest.raises(InvalidParameter, match="no such file"):
-        config.load(["--config-file", str(tmp_path / "absent.json")])
+        load(["--config-file", str(tmp_path / "absent.json")])
 
 
 def test_a_cluster_store_in_the_file_waits_for_the_next_start(tmp_path: Path) -> None:
     path = write(tmp_path / "daemon.json", {})
-    loaded = config.load(["--config-file", path])
+    loaded = load(["--config-file", path])
     write(tmp_path / "daemon.json", {"cluster-store": "etcd://h:2379", "cluster-advertise": "192.0.2.1"})
-    fresh, late = config.reload(loaded)
+    fresh, late = reload(loaded)
     assert (fresh.cluster_store, late) == ("", ["cluster-advertise", "cluster-store"])
     write(tmp_path / "daemon.json", {"cluster-advertise": "192.0.2.1"})
-    loaded = config.load(["--config-file", path, "--cluster-store=etcd://h:2379"])
-    assert config.reload(loaded)[1] == []
+    loaded = load(["--config-file", path, "--cluster-store=etcd://h:2379"])
+    assert reload(loaded)[1] == []
 
 
 def test_a_reload_takes_what_can_change_and_names_what_cannot(tmp_path: Path) -> None:
     path = write(tmp_path / "daemon.json", {"mtu": 1400})
-    loaded = config.load(["--config-file", path])
+    loaded = load(["--config-file", path])
     write(tmp_path / "daemon.json", {"mtu": 1300, "debug": True, "labels": ["a=b"]})
-    fresh, late = config.reload(loaded)
+    fresh, late = reload(loaded)
     assert (fresh.debug, fresh.labels, fresh.mtu) == (True, ("a=b",), 1400)
     assert late == ["mtu"]

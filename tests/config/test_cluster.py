@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from netd import config
-from netd.cluster.options import Advertise, lease_seconds, parse_advertise
+from netd.config import load as config
+from netd.config.cluster import Advertise, lease_seconds, parse_advertise
+from netd.config.values import Config
 from netd.core.errors import InvalidParameter
 
 STORE = ("--cluster-store", "etcd://10.1.1.1:2379,10.1.1.2/netd")
 
 
-def load(*flags: str) -> config.Config:
+def load(*flags: str) -> Config:
     return config.load([*flags, "--config-file", "/dev/null"])
 
 
@@ -83,7 +84,7 @@ def test_an_interface_stands_for_its_first_address(netns: Callable[[], str]) -> 
     subprocess.run(["ip", "-n", name, "link", "set", "d1", "up"], check=True)
     subprocess.run(["ip", "-n", name, "address", "add", "fd00::7/64", "dev", "d1", "nodad"], check=True)
     program = (
-        "from netd.cluster.options import parse_advertise\n"
+        "from netd.config.cluster import parse_advertise\n"
         "print(parse_advertise('d0').address(), parse_advertise('d1').address())\n"
         "parse_advertise('lo').address()"
     )

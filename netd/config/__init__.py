@@ -1,0 +1,1 @@
+"""The daemon's options: on the command line and in daemon.json."""
