@@ -9,7 +9,7 @@ Layout of the store, below its path:
     ipam/NETWORK/ip/ADDRESS         claims of endpoints and of stopped containers
     epname/NETWORK/NAME             claims of endpoints
 
-No lock is held across hosts: a claim is made only where there is none (netd/ipam/claims.py), everything else
+No lock is held across hosts: a claim is made only where there is none (netd/cluster/claims.py), everything else
 is changed at the version that was read. Whatever belongs to a host that is gone may be removed by anybody, in
 this order: read it, then see that its host is absent, then delete what was read at that version. A host that
 returns writes its own record first and then every record and claim of its own anew, so that a removal decided

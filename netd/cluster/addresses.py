@@ -17,14 +17,14 @@ from itertools import chain
 import msgspec
 
 from kvstore.contract import Entry, Store, VersionMismatch
+from netd.cluster.calls import in_time, patiently
+from netd.cluster.claims import Claim, Claims
 from netd.cluster.hosts import Hosts
 from netd.cluster.model import GlobalNetwork
+from netd.cluster.spaces import ClusterAddressSpace
 from netd.core.errors import Forbidden, InvalidParameter, NetdError
 from netd.core.tasks import Tasks
-from netd.ipam.claims import Claim, Claims
-from netd.ipam.cluster import ClusterAddressSpace
 from netd.model.networks import IPAMConfig
-from netd.storecalls import in_time, patiently
 
 log = logging.getLogger(__name__)
 

@@ -18,13 +18,13 @@ from msgspec.structs import replace
 
 from kvstore.contract import KeyExists, Store, VersionMismatch
 from netd.cluster.addresses import Addresses
+from netd.cluster.calls import in_time, patiently, unavailable
 from netd.cluster.hosts import Hosts
 from netd.cluster.model import ENDPOINTS, EndpointRecord, Listener, decode_endpoint, endpoint_key
 from netd.cluster.networks import Networks
 from netd.cluster.remote_endpoints import Followed, RemoteEndpoints
 from netd.core.errors import Forbidden, NetdError, Unavailable
 from netd.core.tasks import both
-from netd.storecalls import in_time, patiently, unavailable
 
 log = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ from msgspec.structs import replace
 
 from kvstore.contract import Change, Entry, KeyExists, Lease, Store, StoreError, VersionMismatch
 from netd.cluster.cache import Cache
+from netd.cluster.calls import PATIENCE, follow, patiently
 from netd.cluster.model import HostRecord
 from netd.core.errors import Unavailable
-from netd.storecalls import PATIENCE, follow, patiently
 
 log = logging.getLogger(__name__)
 

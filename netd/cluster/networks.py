@@ -18,17 +18,17 @@ from msgspec.structs import replace
 from kvstore.contract import Entry, KeyExists, Store, VersionMismatch
 from netd.cluster.addresses import Addresses
 from netd.cluster.cache import Cache
+from netd.cluster.calls import follow, in_time, is_gone, patiently
+from netd.cluster.claims import Claims
 from netd.cluster.hosts import Hosts
 from netd.cluster.model import ENDPOINTS, EndpointRecord, GlobalNetwork, Listener, decode_endpoint
 from netd.cluster.remote_endpoints import RemoteEndpoints
+from netd.cluster.spaces import allocate_vni
 from netd.core.errors import Conflict, Forbidden, InvalidParameter, NotFound, Unavailable
 from netd.core.tasks import Tasks
-from netd.ipam.claims import Claims
-from netd.ipam.cluster import allocate_vni
 from netd.ipam.pools import GLOBAL_POOLS, PoolAllocator
 from netd.ipam.validate import PoolRequest, is_any, reserved_by_subnet
 from netd.model.networks import IPAMConfig, Network
-from netd.storecalls import follow, in_time, is_gone, patiently
 
 log = logging.getLogger(__name__)
 

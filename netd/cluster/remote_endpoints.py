@@ -16,10 +16,10 @@ from weakref import WeakValueDictionary
 
 from kvstore.contract import Change, Store
 from netd.cluster.cache import Cache
+from netd.cluster.calls import follow, is_gone
 from netd.cluster.hosts import Hosts
 from netd.cluster.model import ENDPOINTS, EndpointRecord, Listener, decode_endpoint, endpoint_key
 from netd.core.tasks import Tasks
-from netd.storecalls import follow, is_gone
 
 log = logging.getLogger(__name__)
 

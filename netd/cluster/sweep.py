@@ -16,10 +16,10 @@ import msgspec
 from kvstore.contract import Entry, Store, VersionMismatch, now
 from netd.cluster import hosts, networks
 from netd.cluster.addresses import PREFIXES
+from netd.cluster.calls import patiently
 from netd.cluster.hosts import Hosts
 from netd.cluster.networks import Networks
 from netd.core.errors import NetdError, Unavailable
-from netd.storecalls import patiently
 
 log = logging.getLogger(__name__)
 

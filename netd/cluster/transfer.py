@@ -13,8 +13,8 @@ import msgspec
 
 from kvstore.contract import Entry, KeyExists, Store, VersionMismatch
 from netd.cluster import hosts
+from netd.cluster.calls import patiently
 from netd.core.errors import InvalidParameter
-from netd.storecalls import patiently
 
 FORMAT = 1
 PREFIXES = ("networks/", "names/", "vni/", "subnets/", "ep/", "ipam/", "epname/")

@@ -16,11 +16,11 @@ from kvstore.contract import KeyExists, Store, StoreUnavailable, VersionMismatch
 from kvstore.etcd import EtcdStore
 from kvstore.open import open_store
 from kvstore.zookeeper import ZooKeeperStore
+from netd.cluster.calls import PATIENCE, patiently
 from netd.core.errors import Unavailable
-from netd.storecalls import PATIENCE, patiently
+from tests.cluster.test_spaces import Host
 from tests.kvstore.conftest import KINDS, RECOVERY, Mirror, opened, until_it_works
 from tests.kvstore.ensembles import Ensemble, Member
-from tests.kvstore.test_cluster_addresses import Host
 
 pytestmark = pytest.mark.root
 

@@ -11,8 +11,8 @@ import pytest
 
 from kvstore.contract import Store
 from kvstore.open import open_store
+from netd.cluster.spaces import ClusterAddressSpace, allocate_vni, release_vni
 from netd.core.errors import Forbidden, InvalidParameter, NetdError, Unavailable
-from netd.ipam.cluster import ClusterAddressSpace, allocate_vni, release_vni
 from tests.kvstore.conftest import Backend, opened
 from tests.kvstore.servers import Server
 

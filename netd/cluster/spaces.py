@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from kvstore.contract import Store
+from netd.cluster.claims import Claims
 from netd.core.errors import Forbidden, InvalidParameter, NetdError
-from netd.ipam.claims import Claims
 from netd.ipam.validate import reserved_by_subnet
 
 Address = IPv4Address | IPv6Address

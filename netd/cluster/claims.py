@@ -11,7 +11,7 @@ import time
 import msgspec
 
 from kvstore.contract import Entry, KeyExists, Store, VersionMismatch
-from netd.storecalls import follow, patiently
+from netd.cluster.calls import follow, patiently
 
 
 class Claim(msgspec.Struct, frozen=True):
