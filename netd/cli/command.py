@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from netd.cli.flags import Flag, Options
 
 if TYPE_CHECKING:
-    from netd.cli.client import Client
+    from netd.client.api import Client
 
 
 class Failure(Exception):
@@ -53,7 +53,7 @@ class Cli:
 
     def each(self, names: Sequence[str], act: Callable[[str], Any], *, quiet: bool = False) -> int:
         """Does `act` for every name, printing the name or the error; 1 if any failed."""
-        from netd.cli.client import ApiError, Unreachable
+        from netd.client.api import ApiError, Unreachable
 
         status = 0
         for name in names:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from netd.cli import flags
-from netd.cli.client import ApiError, Unreachable
 from netd.cli.command import Cli, Failure, command
 from netd.cli.flags import Options
 from netd.cli.ports import parse_range
+from netd.client.api import ApiError, Unreachable
 
 _MANY = "CONTAINER [CONTAINER...]"
 _SIGNAL = flags.string("signal", "s", "Signal to send to the container")

@@ -7,11 +7,11 @@ import sys
 from typing import Any
 
 from netd.cli import flags
-from netd.cli.client import json_lines
 from netd.cli.command import Cli, Failure, command
 from netd.cli.flags import Options
 from netd.cli.network import FORMAT_HELP
 from netd.cli.table import align
+from netd.client.api import json_lines
 
 _FORMAT = flags.string("format", "", 'Format of the output ("text", "json")', default="text")
 

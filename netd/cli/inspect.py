@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 from netd.cli import flags
-from netd.cli.client import ApiError, Unreachable
 from netd.cli.command import Cli, Failure, command
 from netd.cli.flags import Options
 from netd.cli.template import Template, TemplateError
 from netd.cli.template.functions import Lenient, Time
+from netd.client.api import ApiError, Unreachable
 
 _FORMAT = flags.string(
     "format",

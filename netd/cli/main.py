@@ -12,7 +12,7 @@ from netd.cli.command import Cli, Command, Failure, arity_error
 from netd.cli.registry import GROUPS, Verb, find, in_group, in_which_group, other_names
 
 if TYPE_CHECKING:
-    from netd.cli.client import Client
+    from netd.client.api import Client
 
 DEFAULT_HOST = "unix:///run/netd/netd.sock"
 USAGE_STATUS = 125
@@ -91,7 +91,7 @@ def _run(verb: Verb, path: str, arguments: list[str], options: flags.Options) ->
 
 
 def _guarded(target: Command, path: str, given: flags.Options, rest: list[str], options: flags.Options) -> int:
-    from netd.cli.client import ApiError, Unreachable
+    from netd.client.api import ApiError, Unreachable
 
     host = options.host or os.environ.get("NETD_HOST") or os.environ.get("DOCKER_HOST") or DEFAULT_HOST
     try:
@@ -103,13 +103,13 @@ def _guarded(target: Command, path: str, given: flags.Options, rest: list[str], 
 
 
 def _connect(host: str, options: flags.Options) -> Client:
-    from netd.cli.client import Client
+    from netd.client.api import Client
 
     home = os.environ.get("DOCKER_CERT_PATH") or os.path.expanduser("~/.docker")
     verify = options.tlsverify or bool(os.environ.get("DOCKER_TLS_VERIFY"))
     if not (verify or options.tls):
         return Client(host)
-    from netd.cli.tls import TlsFiles
+    from netd.client.tls import TlsFiles
 
     files = TlsFiles(
         ca=options.tlscacert or f"{home}/ca.pem",

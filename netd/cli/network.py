@@ -6,10 +6,10 @@ import sys
 from typing import Any
 
 from netd.cli import flags
-from netd.cli.client import ApiError, version_key
 from netd.cli.command import Cli, Failure, command
 from netd.cli.flags import Options
 from netd.cli.values import link, validate_label
+from netd.client.api import ApiError, version_key
 
 _FORMAT = "Format output using a custom template:\n"
 FORMAT_HELP = (

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 from netd.cli import flags
-from netd.cli.client import ApiError, Unreachable, version_key
 from netd.cli.command import Cli, Failure, command
 from netd.cli.create import CREATE_FLAGS, create_body
 from netd.cli.flags import Options
@@ -23,6 +22,7 @@ from netd.cli.session import (
     proxy_signals,
     terminal_size,
 )
+from netd.client.api import ApiError, Unreachable, version_key
 
 CREATE_FAILED = 125
 _NOT_FOUND = re.compile("executable file not found|no such file or directory|system cannot find the file specified")

@@ -12,10 +12,10 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from netd.cli import flags
-from netd.cli.client import ApiError, Client, Unreachable
 from netd.cli.command import Cli, Failure, command
 from netd.cli.flags import Options
-from netd.cli.wire import Wire
+from netd.client.api import ApiError, Client, Unreachable
+from netd.client.wire import Wire
 
 DETACH_KEYS = flags.string("detach-keys", "", "Override the key sequence for detaching a container")
 SIG_PROXY = flags.boolean("sig-proxy", "", "Proxy all received signals to the process", default=True)

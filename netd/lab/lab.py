@@ -17,7 +17,7 @@ from pathlib import Path
 from subprocess import Popen
 from typing import NamedTuple
 
-from netd.cli.client import ApiError, Client, Unreachable, json_lines
+from netd.client.api import ApiError, Client, Unreachable, json_lines
 from netd.lab import topology
 from netd.lab.stores import KINDS, Kind
 from netd.lab.topology import LabError, Machine

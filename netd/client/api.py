@@ -9,10 +9,10 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from netd.cli.wire import Head, ProtocolError, Stream, Wire
+from netd.client.wire import Head, ProtocolError, Stream, Wire
 
 if TYPE_CHECKING:
-    from netd.cli.tls import TlsFiles
+    from netd.client.tls import TlsFiles
 
 API_VERSION = "1.48"
 _PATH_SAFE = "/:@&=+$,;~!*'()"
@@ -172,7 +172,7 @@ class Client:
         sock = socket.create_connection((name.strip("[]"), int(port)))
         if self._tls is None:
             return sock
-        from netd.cli.tls import TlsSocket
+        from netd.client.tls import TlsSocket
 
         with _closed_on_error(sock):
             return TlsSocket(sock, name.strip("[]"), self._tls)

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netd.cli.client import ApiError, Client, Unreachable
-from netd.cli.tls import TlsFiles
-from netd.cli.wire import ProtocolError, Wire
+from netd.client.api import ApiError, Client, Unreachable
+from netd.client.tls import TlsFiles
+from netd.client.wire import ProtocolError, Wire
 
 PONG = b"HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nContent-Length: 2\r\n\r\n"
 
