@@ -20,10 +20,10 @@ from netd.joining import Joining
 from netd.model.docker import Docker
 from netd.model.networks import EndpointSettings
 from netd.model.sandboxes import Sandbox
+from netd.names.resolvconf import RESOLVER
 from netd.namespaces import OWN, Namespaces
 from netd.network_live import LiveNetwork
 from netd.networks import NetworkManager
-from netd.resolvconf import RESOLVER
 from netd.sandboxes import SandboxManager
 
 log = logging.getLogger(__name__)

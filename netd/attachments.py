@@ -32,7 +32,7 @@ from netd.joining import Joining
 from netd.model.containers import Container
 from netd.model.networks import EndpointSettings, NetworkConnect
 from netd.model.sandboxes import Endpoint, Published, Sandbox
-from netd.names import Names
+from netd.names.resolver import Names
 from netd.network_live import LiveNetwork
 from netd.networks import NetworkManager
 from netd.publishing import Publisher

@@ -49,9 +49,9 @@ from netd.metrics import Metrics
 from netd.model.containers import Container
 from netd.model.networks import Network, StaticRecord
 from netd.model.sandboxes import Sandbox
-from netd.names import Names
+from netd.names.questions import Naming
+from netd.names.resolver import Names
 from netd.namespaces import Namespaces
-from netd.naming import Naming
 from netd.network_live import LiveNetworks
 from netd.networks import NetworkManager
 from netd.overlay import Overlays

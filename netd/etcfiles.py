@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from netd import hostsfile, resolvconf
+from netd import hostsfile
 from netd.core import textfiles
 from netd.model.sandboxes import Sandbox
+from netd.names import resolvconf
 
 
 class EtcFiles:

@@ -20,7 +20,7 @@ from netd.ipam.pools import PoolAllocator
 from netd.ipam.validate import PoolRequest, is_any
 from netd.model.networks import Network
 from netd.model.sandboxes import Endpoint, Sandbox
-from netd.names import Names
+from netd.names.resolver import Names
 from netd.network_live import LiveNetwork, LiveNetworks, Member
 from netd.network_pools import Addresses, resolved
 from netd.network_request import PREDEFINED

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dns.client import ResolverState
     from drivers.kernel import Kernel
     from netd.cluster_view import HostsView
-    from netd.names import Names
+    from netd.names.resolver import Names
     from netd.networks import NetworkManager
     from netd.system import System
 

@@ -13,7 +13,7 @@ from drivers.kernel import Kernel
 from netd.cluster.model import EndpointRecord, GlobalNetwork
 from netd.core.teardown import Teardown
 from netd.model.sandboxes import Endpoint
-from netd.names import Names
+from netd.names.resolver import Names
 from netd.network_live import LiveNetworks
 
 log = logging.getLogger(__name__)

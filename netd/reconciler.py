@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from dns.client import Resolver, ResolverState
 from netd.model.sandboxes import Endpoint
-from netd.names import Names
+from netd.names.resolver import Names
 from netd.networks import NetworkManager
 from netd.sandboxes import SandboxManager
 

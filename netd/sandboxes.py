@@ -19,7 +19,7 @@ from netd.core.records import Records
 from netd.core.tasks import both
 from netd.core.teardown import Teardown
 from netd.model.sandboxes import Endpoint, Sandbox
-from netd.names import Names
+from netd.names.resolver import Names
 from netd.namespaces import Namespaces
 from netd.network_live import Member
 from netd.networks import NetworkManager

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from netd.core.events import EventBus
     from netd.images import ImageStore
     from netd.metrics import Metrics
-    from netd.naming import Naming
+    from netd.names.questions import Naming
     from netd.networks import NetworkManager
     from netd.system import System
 

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from tests.core.host import host
+from tests.fakes.host import host
 from tests.fakes.resolver import Mood
 
 

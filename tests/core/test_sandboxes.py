@@ -10,7 +10,7 @@ from drivers.spec import DriverError
 from kvstore.contract import Entry, StoreUnavailable
 from netd.core.errors import NotFound
 from netd.network_live import Member
-from tests.core.host import Host, host
+from tests.fakes.host import Host, host
 from tests.fakes.resolver import Mood
 
 

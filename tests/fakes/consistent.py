@@ -14,7 +14,7 @@ from netd.model.containers import Container
 from netd.model.images import Image
 from netd.model.networks import Network
 from netd.model.sandboxes import Sandbox
-from netd.names import record as resolver_record
+from netd.names.resolver import record as resolver_record
 from tests.fakes.world import World
 
 

@@ -33,7 +33,7 @@ from netd.model.containers import Container
 from netd.model.images import Image, ImageConfig
 from netd.model.networks import Network, StaticRecord
 from netd.model.sandboxes import Sandbox
-from netd.names import Names
+from netd.names.resolver import Names
 from netd.network_live import LiveNetworks
 from netd.networks import NetworkManager
 from netd.overlay import Overlays

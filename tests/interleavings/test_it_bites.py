@@ -13,9 +13,9 @@ import pytest
 from netd.container_live import LiveContainer
 from netd.containers import ContainerManager
 from netd.core.errors import Conflict
-from netd.dirty import Dirty
 from netd.images import ImageStore
 from netd.model.images import Image
+from netd.names.dirty import Dirty
 from netd.network_live import LiveNetworks
 from tests.interleavings import containers, images, networks
 from tests.interleavings.engine import Operation, explore

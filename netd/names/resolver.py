@@ -30,17 +30,17 @@ from dns.client import (
     check_record,
 )
 from kvstore.contract import StoreError
-from netd import resolvconf
 from netd.config.servers import split_route
 from netd.config.values import Config
 from netd.core.errors import InvalidParameter, Unavailable
 from netd.core.records import Records
-from netd.dirty import Dirty
-from netd.hostresolv import HostResolvConf
 from netd.model.networks import Network, StaticRecord
 from netd.model.sandboxes import Endpoint, Sandbox
+from netd.names import resolvconf
+from netd.names.dirty import Dirty
+from netd.names.hostresolv import HostResolvConf
+from netd.names.static import StaticRecords
 from netd.namespaces import Sockets
-from netd.staticrecords import StaticRecords
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ import pytest
 from netd.core.errors import Forbidden, InvalidParameter, NotFound, Unavailable
 from netd.model.networks import StaticRecord
 from netd.model.sandboxes import Sandbox
-from netd.naming import Naming
-from tests.core.host import Host, host
+from netd.names.questions import Naming
+from tests.fakes.host import Host, host
 from tests.fakes.resolver import Mood
 
 

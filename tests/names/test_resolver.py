@@ -8,8 +8,8 @@ import pytest
 
 from netd.core.errors import InvalidParameter, NotFound
 from netd.model.networks import StaticRecord
-from netd.names import PATIENCE
-from tests.core.host import Host, host
+from netd.names.resolver import PATIENCE
+from tests.fakes.host import Host, host
 from tests.fakes.resolver import Mood
 
 ILL = [Mood.HANGS, Mood.DEAF, Mood.GONE, Mood.REFUSES]

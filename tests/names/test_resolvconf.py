@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netd import resolvconf
+from netd.names import resolvconf
 
 HOST = "# made by hand\nnameserver 192.0.2.1\nnameserver ::1\nsearch a.example b.example\noptions timeout:1\n"
 NOTHING: tuple[tuple[str, ...], ...] = ((), (), ())

@@ -15,7 +15,7 @@ from netd.core.errors import Forbidden, InvalidParameter
 from netd.core.times import rfc3339
 from netd.model.networks import Network, StaticRecord
 from netd.model.sandboxes import Sandbox
-from netd.names import Names
+from netd.names.resolver import Names
 
 _DATA = {
     "A": "IPV4-ADDRESS",

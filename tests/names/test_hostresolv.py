@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from netd.core import textfiles
-from netd.hostresolv import HostResolvConf
-from tests.core.host import Host, host
+from netd.names.hostresolv import HostResolvConf
+from tests.fakes.host import Host, host
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ from netd.config.values import Config
 from netd.core.events import EventBus
 from netd.core.records import Records
 from netd.core.tasks import Tasks
-from netd.hostresolv import HostResolvConf
 from netd.ipam.pools import PoolAllocator
 from netd.local_scope import LocalScope
 from netd.model.networks import Network, NetworkCreate, StaticRecord
 from netd.model.sandboxes import Endpoint, Sandbox
-from netd.names import Names
+from netd.names.hostresolv import HostResolvConf
+from netd.names.resolver import Names
 from netd.network_live import LiveNetworks, Member
 from netd.networks import NetworkManager
 from netd.reconciler import Reconciler
