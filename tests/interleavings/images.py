@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from netd import image_tar
+from netd import image_tar as archive
 from netd.core.filters import Filters
 from netd.model.containers import ContainerCreate, HostConfig
 from netd.model.images import Image
@@ -16,7 +16,7 @@ from tests.fakes.world import IMAGE
 from tests.interleavings.engine import Operation, kill_and_load
 from tests.interleavings.scene import BasicScene
 
-_unpack = image_tar.unpack
+_unpack = archive.unpack
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ class Images(BasicScene):
 
     def __init__(self, root: Path, state: State) -> None:
         super().__init__(root)
-        image_tar.unpack = _unpacked
+        archive.unpack = _unpacked
         self.lib = ""
         self.world.run(self._make(state))
 
     def close(self) -> None:
-        image_tar.unpack = _unpack
+        archive.unpack = _unpack
         super().close()
 
     async def _make(self, state: State) -> None:
@@ -72,10 +72,10 @@ STATES = {
 }
 
 
-async def _unpacked(chunks: AsyncIterator[bytes], directory: Path) -> image_tar.Layer:
+async def _unpacked(chunks: AsyncIterator[bytes], directory: Path) -> archive.Layer:
     async for _ in chunks:
         await step()
-    return image_tar.Layer("sha256:" + "2" * 64, 1)
+    return archive.Layer("sha256:" + "2" * 64, 1)
 
 
 async def _chunks() -> AsyncIterator[bytes]:
