@@ -26,7 +26,7 @@ from netd.core.records import Records
 from netd.core.tasks import Tasks
 from netd.core.times import timestamp
 from netd.etcfiles import EtcFiles
-from netd.images import ImageStore
+from netd.images.store import ImageStore
 from netd.launcher import Launcher
 from netd.launcher.cleanup import remove_tree
 from netd.lifecycle import Lifecycle

@@ -40,7 +40,7 @@ from netd.core.events import EventBus
 from netd.core.records import Records
 from netd.core.tasks import Tasks
 from netd.gateway import Gateway
-from netd.images import ImageStore
+from netd.images.store import ImageStore
 from netd.ipam.pools import PoolAllocator
 from netd.joining import Joining
 from netd.launcher import Launcher

@@ -24,7 +24,7 @@ from netd.core.records import Records
 from netd.core.tasks import Tasks, both
 from netd.core.teardown import Teardown
 from netd.core.times import timestamp, unix_seconds
-from netd.images import ImageStore
+from netd.images.store import ImageStore
 from netd.launcher import ExitStatus, Launcher, LaunchSpec, Running
 from netd.launcher.cleanup import remove_tree
 from netd.model.containers import Container, State

@@ -15,7 +15,7 @@ from netd.core.times import timestamp
 
 if TYPE_CHECKING:
     from netd.containers import ContainerManager
-    from netd.images import ImageStore
+    from netd.images.store import ImageStore
 
 API_VERSION = "1.48"
 MIN_API_VERSION = "1.24"

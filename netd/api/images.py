@@ -4,28 +4,28 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from netd import image_view
 from netd.api import shape
 from netd.api.call import Call, done, json
 from netd.api.routing import Route
 from netd.core.errors import InvalidParameter, NotFound
+from netd.images import view
 
 _CHUNK = 1 << 16  # bytes of an archive read at a time
 
 
 async def list_images(call: Call) -> web.Response:
     found = call.services.images.list(call.filters())
-    return json([shape.image(image_view.summary(image), call.version) for image in found])
+    return json([shape.image(view.summary(image), call.version) for image in found])
 
 
 async def inspect(call: Call, ref: str) -> web.Response:
     images = call.services.images
     image = images.find(ref)
-    return json(shape.image(image_view.inspect(image, images.rootfs(image)), call.version))
+    return json(shape.image(view.inspect(image, images.rootfs(image)), call.version))
 
 
 async def history(call: Call, ref: str) -> web.Response:
-    return json(image_view.history(call.services.images.find(ref)))
+    return json(view.history(call.services.images.find(ref)))
 
 
 async def create(call: Call) -> web.Response:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from netd.container_streams import ContainerStreams
     from netd.containers import ContainerManager
     from netd.core.events import EventBus
-    from netd.images import ImageStore
+    from netd.images.store import ImageStore
     from netd.metrics import Metrics
     from netd.names.questions import Naming
     from netd.networks import NetworkManager

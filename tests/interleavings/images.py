@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from netd import image_tar as archive
 from netd.core.filters import Filters
+from netd.images import unpack as archive
 from netd.model.containers import ContainerCreate, HostConfig
 from netd.model.images import Image
 from tests.fakes.calls import step

@@ -13,7 +13,7 @@ import pytest
 from netd.container_live import LiveContainer
 from netd.containers import ContainerManager
 from netd.core.errors import Conflict
-from netd.images import ImageStore
+from netd.images.store import ImageStore
 from netd.model.images import Image
 from netd.names.dirty import Dirty
 from netd.network_live import LiveNetworks

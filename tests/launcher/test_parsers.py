@@ -1,92 +1,15 @@
-"""The small languages: Dockerfile instructions, image names, conmon's log, volumes, ps."""
+"""The small languages: conmon's log, ps."""
 
 from __future__ import annotations
 
-import contextlib
 from datetime import UTC, datetime
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netd import image_changes, image_refs
-from netd.core.errors import InvalidParameter
 from netd.core.times import timestamp
 from netd.launcher import top
 from netd.launcher.logs import Entry, LogQuery, _Reader, parse_entry
-from netd.model.images import ImageConfig
-
-
-def applied(*changes: str) -> ImageConfig:
-    return image_changes.apply(ImageConfig(), changes)
-
-
-def test_instructions_in_both_forms() -> None:
-    assert applied("CMD echo $x").cmd == ["/bin/sh", "-c", "echo $x"]
-    assert applied('CMD ["echo", "a b"]').cmd == ["echo", "a b"]
-    assert applied('ENTRYPOINT ["/init"]').entrypoint == ["/init"]
-    assert applied("ENV A=1 B='x y'", "ENV A=2", "ENV C some words").env == ["A=2", "B=x y", "C=some words"]
-    assert applied('LABEL a="b c" d=e').labels == {"a": "b c", "d": "e"}
-    assert applied("WORKDIR /a", "WORKDIR b/../c").working_dir == "/a/c"
-    assert applied("USER bob").user == "bob"
-    assert applied("STOPSIGNAL SIGINT").stop_signal == "SIGINT"
-    assert applied("VOLUME /a /b", 'VOLUME ["/c d"]').volumes == {"/a": {}, "/b": {}, "/c d": {}}
-    assert applied("EXPOSE 80 7-8/UDP").exposed_ports == {"80/tcp": {}, "7/udp": {}, "8/udp": {}}
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ("FROM x", "FROM is not a valid change command"),
-        ("CMD", "CMD requires at least one argument"),
-        ("ENV A", "ENV must have two arguments"),
-        ("ENV A=1 B", "can't find = in 'B'"),
-        ("EXPOSE 99999", "invalid containerPort: 99999"),
-        ("LABEL a='b", "No closing quotation"),
-    ],
-)
-def test_bad_instructions_are_named(change: str, words: str) -> None:
-    with pytest.raises(InvalidParameter, match=words):
-        applied(change)
-
-
-@given(st.text())
-def test_any_instruction_is_taken_or_refused(change: str) -> None:
-    with contextlib.suppress(InvalidParameter):
-        applied(change)
-
-
-@pytest.mark.parametrize(
-    ("ref", "name"),
-    [
-        ("busybox", "busybox:latest"),
-        ("docker.io/library/busybox:1", "busybox:1"),
-        ("index.docker.io/me/app", "me/app:latest"),
-        ("localhost/x", "localhost/x:latest"),
-        ("example.org:5000/a/b-c__d:v1.2", "example.org:5000/a/b-c__d:v1.2"),
-    ],
-)
-def test_names_take_their_short_form(ref: str, name: str) -> None:
-    assert image_refs.normalise(ref) == name
-    assert image_refs.normalise(name) == name
-
-
-@pytest.mark.parametrize(
-    "ref", ["", ":", "a:", "-a", "a//b", "a/", "/a", "a b", "UPPER", "a" * 300, "0" * 64, "a:b:c", "é"]
-)
-def test_malformed_names_are_refused(ref: str) -> None:
-    with pytest.raises(InvalidParameter):
-        image_refs.normalise(ref)
-
-
-@given(st.text())
-def test_a_name_is_refused_or_stays_as_it_was_normalised(ref: str) -> None:
-    try:
-        name = image_refs.normalise(ref)
-    except InvalidParameter:
-        return
-    assert image_refs.normalise(name) == name
-
 
 times = st.integers(0, 4_000_000_000 * 10**9)
 texts = st.binary().filter(lambda text: b"\n" not in text)

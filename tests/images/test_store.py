@@ -13,10 +13,10 @@ from typing import Any, cast
 import pytest
 
 from kvstore.contract import Entry, Store, StoreError
-from netd import image_tar
 from netd.core.errors import Conflict, NetdError, NotFound
 from netd.core.filters import Filters
-from netd.images import ImageStore, Removal
+from netd.images import unpack as image_tar
+from netd.images.store import ImageStore, Removal
 from netd.model.images import Image
 
 ALL = Filters({"dangling": frozenset({"false"})})

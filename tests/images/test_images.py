@@ -21,10 +21,10 @@ import pytest
 import uvloop
 
 from kvstore.sqlite import SqliteStore
-from netd import image_view
 from netd.core.errors import Conflict, InvalidParameter, NotFound
 from netd.core.filters import Filters
-from netd.images import ImageStore, Removal
+from netd.images import view
+from netd.images.store import ImageStore, Removal
 from netd.model.images import Image
 
 Scenario = Callable[[ImageStore], Coroutine[Any, Any, None]]
@@ -89,7 +89,7 @@ def test_an_image_has_the_files_and_the_configuration_and_survives_a_restart(tmp
         if os.geteuid() == 0:
             assert (status.st_mode & 0o777, status.st_uid, status.st_gid) == (0o640, 7, 8)
         image = images.find(image.id[7:19])
-        shown = image_view.inspect(image, images.rootfs(image))
+        shown = view.inspect(image, images.rootfs(image))
         assert shown["Id"] == image.id
         assert shown["RepoTags"] == ["shop/web:1"]
         assert shown["Comment"] == "Imported from -"
@@ -269,7 +269,7 @@ def test_the_list_is_newest_first_and_can_be_filtered(tmp_path: Path) -> None:
         assert shown(reference="t*") == [two.id]
         assert shown(before="two:2") == [one.id]
         assert shown(since="one:1") == [three.id, two.id]
-        row = image_view.summary(images.list(Filters())[-1])
+        row = view.summary(images.list(Filters())[-1])
         assert (row["RepoTags"], row["Labels"], row["Size"], row["Containers"]) == (["one:1"], {"a": "1"}, 6, -1)
         with pytest.raises(InvalidParameter, match="invalid filter 'bogus'"):
             shown(bogus="1")

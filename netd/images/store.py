@@ -24,11 +24,12 @@ import msgspec
 from msgspec.structs import replace
 
 from kvstore.contract import Store, StoreError
-from netd import image_changes, image_refs, image_tar
 from netd.core.errors import Conflict, InvalidParameter, NotFound
 from netd.core.filters import Filters
 from netd.core.records import Records
 from netd.core.times import timestamp, unix_seconds
+from netd.images import instructions, refs
+from netd.images.unpack import Layer, unpack
 from netd.model.docker import Docker
 from netd.model.images import Image, ImageConfig
 
@@ -77,11 +78,11 @@ class ImageStore:
 
     def find(self, ref: str) -> Image:
         """By id, name (`latest` is the default tag) or unique beginning of an id; raises `NotFound`."""
-        images, digits = self.images, image_refs.id_prefix(ref)
+        images, digits = self.images, refs.id_prefix(ref)
         if digits is not None and digits in images:
             return images[digits]
         try:
-            name = image_refs.normalise(ref)
+            name = refs.normalise(ref)
         except InvalidParameter:
             name = ref
         if named := self._named(name):
@@ -125,14 +126,14 @@ class ImageStore:
     ) -> Image:
         """An image from a tar archive (plain, gzip, bzip2, xz or zstd) with the configuration that `changes`
         make; named `repo:tag` unless `repo` is empty. Raises `InvalidParameter`."""
-        name = image_refs.normalise(repo, tag) if repo else ""
-        config = await asyncio.to_thread(image_changes.apply, ImageConfig(), changes)  # ranges of ports may be long
+        name = refs.normalise(repo, tag) if repo else ""
+        config = await asyncio.to_thread(instructions.apply, ImageConfig(), changes)  # ranges of ports may be long
         self._root.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=self._root))
         try:
             (fresh / "rootfs").mkdir()
             (fresh / "rootfs").chmod(0o755)
-            layer = await image_tar.unpack(chunks, fresh / "rootfs")
+            layer = await unpack(chunks, fresh / "rootfs")
             image = _image(config, layer, message or "Imported from -", [name] if name else [])
             async with self._lock:
                 return await self._add(image, fresh)
@@ -142,7 +143,7 @@ class ImageStore:
 
     async def tag(self, ref: str, repo: str, tag: str) -> None:
         """Give it one more name, taking the name from an image that has it."""
-        name = image_refs.normalise(repo, tag)
+        name = refs.normalise(repo, tag)
         async with self._lock:
             image = self.find(ref)
             if name not in image.repo_tags:
@@ -253,10 +254,10 @@ class ImageStore:
     def _name_of(self, image: Image, ref: str) -> str:
         """The name by which `ref` means the image; empty if it is an id."""
         try:
-            name = image_refs.normalise(ref)
+            name = refs.normalise(ref)
         except InvalidParameter:
             return ""
-        return name if name in image.repo_tags and image_refs.id_prefix(ref) != _key(image) else ""
+        return name if name in image.repo_tags and refs.id_prefix(ref) != _key(image) else ""
 
     async def _drop_double_names(self) -> None:
         """A name being moved when the daemon was killed stays with the newer image."""
@@ -280,7 +281,7 @@ class ImageStore:
         return (
             filters.labels(image.config.labels or {})
             and (not filters.get("dangling") or filters.truthy("dangling") == (not image.repo_tags))
-            and filters.glob("reference", [form for name in image.repo_tags for form in image_refs.forms(name)])
+            and filters.glob("reference", [form for name in image.repo_tags for form in refs.forms(name)])
             and all(created < unix_seconds(self.find(ref).created) for ref in filters.get("before"))
             and all(created > unix_seconds(self.find(ref).created) for ref in filters.get("since"))
             and filters.until(image.created)
@@ -296,7 +297,7 @@ def _remove_tree(path: Path) -> None:
         log.warning("the files of an image are removed at the next start of the daemon, not now: %s", error)
 
 
-def _image(config: ImageConfig, layer: image_tar.Layer, comment: str, names: list[str]) -> Image:
+def _image(config: ImageConfig, layer: Layer, comment: str, names: list[str]) -> Image:
     """The id is, as everywhere, the digest of the configuration, which contains the layer's digest."""
     created = timestamp()
     document = {

@@ -9,7 +9,7 @@ import msgspec
 from msgspec.structs import asdict
 
 from netd.core.times import unix_seconds
-from netd.images import ARCHITECTURE
+from netd.images.store import ARCHITECTURE
 from netd.model.containers import ContainerConfig
 from netd.model.images import Image
 
