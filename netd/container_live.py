@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from netd.core.errors import Conflict, NotFound
 from netd.core.identity import by_reference
+from netd.launcher.streams import PendingStreams
 from netd.model.containers import Container
-from netd.pending import PendingStreams
 
 
 @dataclass(frozen=True, slots=True)

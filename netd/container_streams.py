@@ -11,8 +11,7 @@ from netd.core.errors import Conflict
 from netd.core.events import EventBus
 from netd.execs import Execs
 from netd.launcher import Launcher
-from netd.launcher.streams import Streams
-from netd.pending import PendingStreams
+from netd.launcher.streams import PendingStreams, Streams
 
 
 class ContainerStreams:

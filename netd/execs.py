@@ -13,9 +13,8 @@ from netd.core.errors import Conflict, InvalidParameter, NetdError, NotFound
 from netd.core.events import EventBus
 from netd.core.tasks import Tasks
 from netd.launcher import ExecSession, ExecSpec, Launcher
-from netd.launcher.streams import Streams
+from netd.launcher.streams import PendingStreams, Streams, Told
 from netd.model.containers import Container, ExecConfig
-from netd.pending import PendingStreams, Told
 
 KEPT_ENDED = 300.0  # seconds an ended exec can still be inspected, as in Docker
 KEPT_UNSTARTED = 3600.0

@@ -22,10 +22,9 @@ from netd.core.errors import Conflict, NotFound, NotModified
 from netd.core.events import EventBus
 from netd.core.filters import Filters
 from netd.execs import Exec
-from netd.launcher.streams import STDERR, STDOUT
+from netd.launcher.streams import STDERR, STDOUT, Told
 from netd.model.containers import ContainerCreate, ExecConfig
 from netd.model.networks import NetworkConnect, NetworkCreate
-from netd.pending import Told
 from tests.unix_http import Reply, request
 
 CONTAINER_ID = "c0ffee" + "0" * 58

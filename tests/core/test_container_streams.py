@@ -12,8 +12,7 @@ from msgspec.structs import replace
 from netd.container_streams import ContainerStreams
 from netd.core.errors import Conflict
 from netd.core.events import EventBus
-from netd.launcher.streams import STDOUT
-from netd.pending import PendingStreams
+from netd.launcher.streams import STDOUT, PendingStreams
 from tests.core.test_execs import WEB, Live
 
 IDLE = replace(WEB, state=replace(WEB.state, status="created", running=False))
