@@ -15,15 +15,15 @@ from drivers.spec import DriverError
 from netd.config.servers import check_servers
 from netd.core.errors import Conflict, InvalidParameter, NotFound
 from netd.core.identity import check_name
-from netd.endpoints import EndpointRequest
 from netd.joining import Joining
 from netd.model.docker import Docker
 from netd.model.networks import EndpointSettings
 from netd.model.sandboxes import Sandbox
 from netd.names.resolvconf import RESOLVER
 from netd.namespaces import OWN, Namespaces
-from netd.network_live import LiveNetwork
-from netd.networks import NetworkManager
+from netd.networks.endpoints import EndpointRequest
+from netd.networks.live import LiveNetwork
+from netd.networks.manager import NetworkManager
 from netd.sandboxes import SandboxManager
 
 log = logging.getLogger(__name__)

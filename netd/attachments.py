@@ -17,24 +17,17 @@ from netd.container_request import extra_hosts
 from netd.core.errors import Conflict, Forbidden, InvalidParameter, NetdError, NotFound
 from netd.core.events import EventBus
 from netd.core.tasks import both
-from netd.endpoint_settings import (
-    check_connectable,
-    check_network_accepts,
-    check_settings,
-    configured,
-    dns_names,
-    hostname,
-    static_addresses,
-)
-from netd.endpoints import EndpointRequest
+from netd.endpoint_settings import check_connectable, configured, dns_names, hostname, static_addresses
 from netd.etcfiles import EtcFiles, resolv_conf_text
 from netd.joining import Joining
 from netd.model.containers import Container
 from netd.model.networks import EndpointSettings, NetworkConnect
 from netd.model.sandboxes import Endpoint, Published, Sandbox
 from netd.names.resolver import Names
-from netd.network_live import LiveNetwork
-from netd.networks import NetworkManager
+from netd.networks.endpoints import EndpointRequest
+from netd.networks.live import LiveNetwork
+from netd.networks.manager import NetworkManager
+from netd.networks.settings import check_network_accepts, check_settings
 from netd.publishing import Publisher
 from netd.sandboxes import SandboxManager
 

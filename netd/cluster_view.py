@@ -11,7 +11,7 @@ from netd.cluster.cluster import Cluster
 from netd.cluster.model import EndpointRecord, HostRecord
 from netd.core.errors import NotFound, Unavailable
 from netd.core.times import rfc3339
-from netd.scope import refuse
+from netd.networks.scope import refuse
 
 Json = dict[str, Any]
 

@@ -10,7 +10,6 @@ from msgspec.structs import asdict, replace
 
 from netd.config.servers import check_servers
 from netd.core.errors import InvalidParameter, NotImplementedHere
-from netd.endpoint_settings import check_settings, parse_links
 from netd.model.containers import (
     Container,
     ContainerConfig,
@@ -21,6 +20,7 @@ from netd.model.containers import (
 )
 from netd.model.images import Image, ImageConfig
 from netd.model.networks import EndpointSettings
+from netd.networks.settings import check_settings, parse_links
 from netd.ports import parse_bindings, parse_port
 
 

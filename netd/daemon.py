@@ -44,7 +44,6 @@ from netd.images.store import ImageStore
 from netd.ipam.pools import PoolAllocator
 from netd.joining import Joining
 from netd.launcher import Launcher
-from netd.local_scope import LocalScope
 from netd.metrics import Metrics
 from netd.model.containers import Container
 from netd.model.networks import Network, StaticRecord
@@ -52,14 +51,15 @@ from netd.model.sandboxes import Sandbox
 from netd.names.questions import Naming
 from netd.names.resolver import Names
 from netd.namespaces import Namespaces
-from netd.network_live import LiveNetworks
-from netd.networks import NetworkManager
+from netd.networks.live import LiveNetworks
+from netd.networks.local import LocalScope
+from netd.networks.manager import NetworkManager
+from netd.networks.scope import NoCluster, Scope, Scopes
 from netd.overlay import Overlays
 from netd.projection import Projection
 from netd.publishing import Publisher
 from netd.reconciler import Reconciler
 from netd.sandboxes import SandboxManager
-from netd.scope import NoCluster, Scope, Scopes
 from netd.system import System
 
 log = logging.getLogger(__name__)

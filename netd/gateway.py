@@ -7,11 +7,11 @@ import contextlib
 import logging
 
 from netd.core.errors import Conflict, NotFound
-from netd.endpoints import EndpointRequest
 from netd.model.networks import EndpointSettings, NetworkCreate
 from netd.model.sandboxes import Endpoint, Sandbox
-from netd.network_live import LiveNetwork
-from netd.networks import NetworkManager
+from netd.networks.endpoints import EndpointRequest
+from netd.networks.live import LiveNetwork
+from netd.networks.manager import NetworkManager
 
 log = logging.getLogger(__name__)
 

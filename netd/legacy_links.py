@@ -10,9 +10,9 @@ from msgspec.structs import replace
 
 from netd import hostsfile
 from netd.core.errors import Conflict, InvalidParameter, NotFound
-from netd.endpoint_settings import parse_links
 from netd.model.containers import Container
 from netd.model.sandboxes import Sandbox
+from netd.networks.settings import parse_links
 
 Find = Callable[[str], Container]
 SandboxOf = Callable[[Container], Sandbox | None]

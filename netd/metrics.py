@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from drivers.kernel import Kernel
     from netd.cluster_view import HostsView
     from netd.names.resolver import Names
-    from netd.networks import NetworkManager
+    from netd.networks.manager import NetworkManager
     from netd.system import System
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

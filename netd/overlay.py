@@ -15,13 +15,13 @@ from netd.cluster.cluster import Cluster, Kept
 from netd.cluster.model import EndpointRecord, GlobalNetwork
 from netd.core.errors import Forbidden, NotFound, Unavailable
 from netd.core.tasks import Tasks
-from netd.endpoint_settings import Asked
-from netd.endpoints import EndpointRequest, addressed, blank_endpoint, new_id
 from netd.ipam.validate import PoolRequest
 from netd.model.networks import Network
 from netd.model.sandboxes import Endpoint, Sandbox
-from netd.network_live import LiveNetwork, LiveNetworks, Member
-from netd.network_spec import network_spec
+from netd.networks.endpoints import EndpointRequest, addressed, blank_endpoint, new_id
+from netd.networks.live import LiveNetwork, LiveNetworks, Member
+from netd.networks.settings import Asked
+from netd.networks.spec import network_spec
 from netd.projection import Projection, shown
 
 log = logging.getLogger(__name__)

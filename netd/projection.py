@@ -14,7 +14,7 @@ from netd.cluster.model import EndpointRecord, GlobalNetwork
 from netd.core.teardown import Teardown
 from netd.model.sandboxes import Endpoint
 from netd.names.resolver import Names
-from netd.network_live import LiveNetworks
+from netd.networks.live import LiveNetworks
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dns.client import Resolver, ResolverState
 from netd.model.sandboxes import Endpoint
 from netd.names.resolver import Names
-from netd.networks import NetworkManager
+from netd.networks.manager import NetworkManager
 from netd.sandboxes import SandboxManager
 
 log = logging.getLogger(__name__)

@@ -21,8 +21,8 @@ from netd.core.teardown import Teardown
 from netd.model.sandboxes import Endpoint, Sandbox
 from netd.names.resolver import Names
 from netd.namespaces import Namespaces
-from netd.network_live import Member
-from netd.networks import NetworkManager
+from netd.networks.live import Member
+from netd.networks.manager import NetworkManager
 from netd.sandbox import kernel_spec
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from netd.images.store import ImageStore
     from netd.metrics import Metrics
     from netd.names.questions import Naming
-    from netd.networks import NetworkManager
+    from netd.networks.manager import NetworkManager
     from netd.system import System
 
 

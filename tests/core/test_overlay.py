@@ -12,7 +12,6 @@ from msgspec.structs import replace
 from netd.cluster.model import EndpointRecord
 from netd.core.errors import Conflict, Forbidden, NotFound, Unavailable
 from netd.core.filters import Filters
-from netd.endpoints import EndpointRequest
 from netd.model.networks import (
     IPAM,
     ConfigReference,
@@ -23,6 +22,7 @@ from netd.model.networks import (
     StaticRecord,
 )
 from netd.model.sandboxes import Endpoint, Sandbox
+from netd.networks.endpoints import EndpointRequest
 from tests.fakes.calls import step
 from tests.fakes.points import failures, meetings, refusal
 from tests.fakes.world import World

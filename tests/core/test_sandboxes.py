@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from drivers.spec import DriverError
 from kvstore.contract import Entry, StoreUnavailable
 from netd.core.errors import NotFound
-from netd.network_live import Member
+from netd.networks.live import Member
 from tests.fakes.host import Host, host
 from tests.fakes.resolver import Mood
 

@@ -13,16 +13,16 @@ from netd.core.events import EventBus
 from netd.core.records import Records
 from netd.core.tasks import Tasks
 from netd.ipam.pools import PoolAllocator
-from netd.local_scope import LocalScope
 from netd.model.networks import Network, NetworkCreate, StaticRecord
 from netd.model.sandboxes import Endpoint, Sandbox
 from netd.names.hostresolv import HostResolvConf
 from netd.names.resolver import Names
-from netd.network_live import LiveNetworks, Member
-from netd.networks import NetworkManager
+from netd.networks.live import LiveNetworks, Member
+from netd.networks.local import LocalScope
+from netd.networks.manager import NetworkManager
+from netd.networks.scope import NoCluster, Scopes
 from netd.reconciler import Reconciler
 from netd.sandboxes import SandboxManager
-from netd.scope import NoCluster, Scopes
 from tests.fakes.calls import Calls
 from tests.fakes.kernel import FakeKernel
 from tests.fakes.loop import Loop

@@ -28,20 +28,20 @@ from netd.gateway import Gateway
 from netd.images.store import ImageStore
 from netd.ipam.pools import PoolAllocator
 from netd.joining import Joining
-from netd.local_scope import LocalScope
 from netd.model.containers import Container
 from netd.model.images import Image, ImageConfig
 from netd.model.networks import Network, StaticRecord
 from netd.model.sandboxes import Sandbox
 from netd.names.resolver import Names
-from netd.network_live import LiveNetworks
-from netd.networks import NetworkManager
+from netd.networks.live import LiveNetworks
+from netd.networks.local import LocalScope
+from netd.networks.manager import NetworkManager
+from netd.networks.scope import NoCluster, Scope, Scopes
 from netd.overlay import Overlays
 from netd.projection import Projection
 from netd.publishing import Publisher
 from netd.reconciler import Reconciler
 from netd.sandboxes import SandboxManager
-from netd.scope import NoCluster, Scope, Scopes
 from tests.fakes.calls import Calls
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.kernel import FakeKernel

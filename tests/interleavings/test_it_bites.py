@@ -16,7 +16,7 @@ from netd.core.errors import Conflict
 from netd.images.store import ImageStore
 from netd.model.images import Image
 from netd.names.dirty import Dirty
-from netd.network_live import LiveNetworks
+from netd.networks.live import LiveNetworks
 from tests.interleavings import containers, images, networks
 from tests.interleavings.engine import Operation, explore
 

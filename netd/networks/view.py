@@ -9,7 +9,7 @@ import msgspec
 
 from netd.core.errors import InvalidParameter
 from netd.core.filters import Filters
-from netd.network_live import LiveNetwork, Member
+from netd.networks.live import LiveNetwork, Member
 
 
 def inspect(live: LiveNetwork, members: Collection[Member] = ()) -> dict[str, Any]:

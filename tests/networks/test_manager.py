@@ -9,9 +9,9 @@ import pytest
 
 from netd.core.errors import Conflict, Forbidden, NotFound
 from netd.core.filters import Filters
-from netd.endpoints import EndpointRequest
 from netd.model.networks import IPAM, EndpointSettings, IPAMConfig, NetworkCreate
 from netd.model.sandboxes import Sandbox
+from netd.networks.endpoints import EndpointRequest
 from tests.fakes.consistent import complaints
 from tests.fakes.points import failures, meetings, refusal
 from tests.fakes.world import World

@@ -6,7 +6,7 @@ import pytest
 
 from netd.core.errors import Conflict, Forbidden, InvalidParameter, NetdError, NotFound
 from netd.model.networks import IPAM, ConfigReference, IPAMConfig, Network, NetworkCreate
-from netd.network_request import plan
+from netd.networks.request import plan
 
 CONFIG = Network(
     name="cfg",

@@ -10,18 +10,18 @@ from typing import Any
 from drivers import spec
 from drivers.spec import DriverError
 from kvstore.contract import StoreError
-from netd import network_view
 from netd.core.errors import NetdError, NotFound, Unavailable
 from netd.core.events import EventBus
 from netd.core.filters import Filters
 from netd.core.teardown import Teardown
 from netd.core.times import timestamp
-from netd.endpoints import EndpointRequest, new_id
 from netd.model.networks import ConfigReference, Network, NetworkCreate
 from netd.model.sandboxes import Endpoint, Sandbox
-from netd.network_live import LiveNetwork, LiveNetworks, Member
-from netd.network_request import plan
-from netd.scope import Scope, Scopes
+from netd.networks import view
+from netd.networks.endpoints import EndpointRequest, new_id
+from netd.networks.live import LiveNetwork, LiveNetworks, Member
+from netd.networks.request import plan
+from netd.networks.scope import Scope, Scopes
 
 log = logging.getLogger(__name__)
 
@@ -74,12 +74,12 @@ class NetworkManager:
         live = self.find(ref)
         if scope not in ("", live.record.scope):
             raise NotFound(f"network {ref} not found")
-        return network_view.inspect(live, await self._scopes.of(live.record).members(live))
+        return view.inspect(live, await self._scopes.of(live.record).members(live))
 
     def list(self, filters: Filters) -> list[dict[str, Any]]:
         """The networks that pass the filters (fact 2.84)."""
-        network_view.check_filters(filters)
-        return [network_view.inspect(n) for n in self.live.values() if network_view.passes(n, filters)]
+        view.check_filters(filters)
+        return [view.inspect(n) for n in self.live.values() if view.passes(n, filters)]
 
     # ---- changing ---------------------------------------------------------------------------------------
 

@@ -14,8 +14,8 @@ from netd.core.records import Records
 from netd.core.times import timestamp
 from netd.ipam.pools import PoolAllocator
 from netd.model.networks import IPAM, IPAMConfig, Network
-from netd.network_pools import bip_pool
-from netd.network_request import MTU
+from netd.networks.pools import bip_pool
+from netd.networks.request import MTU
 
 DEFAULT_BRIDGE = "netd0"
 _BRIDGE = "com.docker.network.bridge"

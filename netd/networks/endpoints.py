@@ -9,10 +9,10 @@ from ipaddress import IPv4Address, ip_address
 
 from msgspec.structs import replace
 
-from netd.endpoint_settings import Asked, interface_options
 from netd.model.networks import EndpointSettings
 from netd.model.sandboxes import Endpoint
-from netd.network_live import LiveNetwork
+from netd.networks.live import LiveNetwork
+from netd.networks.settings import Asked, interface_options
 
 
 @dataclass(frozen=True, slots=True)

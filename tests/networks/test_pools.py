@@ -8,7 +8,7 @@ import pytest
 
 from netd.core.errors import Forbidden
 from netd.model.networks import IPAM, IPAMConfig, Network
-from netd.network_pools import Addresses
+from netd.networks.pools import Addresses
 
 NINE = ip_address("10.77.0.9")
 

@@ -1,6 +1,6 @@
 """What differs between networks of one host and those of a cluster: one contract, chosen by a record's `scope`.
 
-`local_scope.py` keeps networks in this host's own store, `overlay.py` in the cluster's. Where there is no cluster,
+`local.py` keeps networks in this host's own store, `overlay.py` in the cluster's. Where there is no cluster,
 `NoCluster` stands in for it.
 """
 
@@ -12,12 +12,12 @@ from typing import NoReturn, Protocol
 
 from drivers import spec
 from netd.core.errors import Forbidden, Unavailable
-from netd.endpoints import EndpointRequest
 from netd.ipam.validate import PoolRequest
 from netd.model.networks import Network
 from netd.model.sandboxes import Endpoint, Sandbox
-from netd.network_live import LiveNetwork, Member
-from netd.network_request import NOT_A_MANAGER
+from netd.networks.endpoints import EndpointRequest
+from netd.networks.live import LiveNetwork, Member
+from netd.networks.request import NOT_A_MANAGER
 
 
 class Scope(Protocol):

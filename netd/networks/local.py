@@ -15,17 +15,17 @@ from drivers.kernel import Kernel
 from netd.config.values import Config
 from netd.core.records import Records
 from netd.core.teardown import Teardown
-from netd.endpoints import EndpointRequest, local_endpoint
 from netd.ipam.pools import PoolAllocator
 from netd.ipam.validate import PoolRequest, is_any
 from netd.model.networks import Network
 from netd.model.sandboxes import Endpoint, Sandbox
 from netd.names.resolver import Names
-from netd.network_live import LiveNetwork, LiveNetworks, Member
-from netd.network_pools import Addresses, resolved
-from netd.network_request import PREDEFINED
-from netd.network_spec import network_spec
-from netd.predefined import Predefined
+from netd.networks.endpoints import EndpointRequest, local_endpoint
+from netd.networks.live import LiveNetwork, LiveNetworks, Member
+from netd.networks.pools import Addresses, resolved
+from netd.networks.predefined import Predefined
+from netd.networks.request import PREDEFINED
+from netd.networks.spec import network_spec
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from netd.core.errors import Conflict, Forbidden, NotFound
 from netd.core.identity import by_reference
 from netd.model.networks import Network
 from netd.model.sandboxes import Endpoint
-from netd.network_pools import Addresses
-from netd.network_request import PREDEFINED
+from netd.networks.pools import Addresses
+from netd.networks.request import PREDEFINED
 
 
 @dataclass(frozen=True, slots=True)
