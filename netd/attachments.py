@@ -12,14 +12,12 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from netd import hostsfile, legacy_links
+from netd import legacy_links
 from netd.container_request import extra_hosts
 from netd.core.errors import Conflict, Forbidden, InvalidParameter, NetdError, NotFound
 from netd.core.events import EventBus
 from netd.core.tasks import both
 from netd.endpoint_settings import check_connectable, configured, dns_names, hostname, static_addresses
-from netd.etcfiles import EtcFiles, resolv_conf_text
-from netd.joining import Joining
 from netd.model.containers import Container
 from netd.model.networks import EndpointSettings, NetworkConnect
 from netd.model.sandboxes import Endpoint, Published, Sandbox
@@ -29,7 +27,10 @@ from netd.networks.live import LiveNetwork
 from netd.networks.manager import NetworkManager
 from netd.networks.settings import check_network_accepts, check_settings
 from netd.publishing import Publisher
-from netd.sandboxes import SandboxManager
+from netd.sandboxes import etc as hostsfile
+from netd.sandboxes.etc import EtcFiles, resolv_conf_text
+from netd.sandboxes.joining import Joining
+from netd.sandboxes.manager import SandboxManager
 
 log = logging.getLogger(__name__)
 

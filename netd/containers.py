@@ -15,7 +15,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from netd import container_request, container_view, hostsfile, legacy_links
+from netd import container_request, container_view, legacy_links
 from netd.attachments import Attachments
 from netd.container_live import Containers, LiveContainer, Outcome
 from netd.core.errors import Conflict, InvalidParameter, NotFound, NotModified
@@ -25,7 +25,6 @@ from netd.core.identity import check_name, random_name
 from netd.core.records import Records
 from netd.core.tasks import Tasks
 from netd.core.times import timestamp
-from netd.etcfiles import EtcFiles
 from netd.images.store import ImageStore
 from netd.launcher import Launcher
 from netd.launcher.cleanup import remove_tree
@@ -34,6 +33,8 @@ from netd.model.containers import Container, ContainerCreate, ContainerUpdate
 from netd.model.images import Image
 from netd.model.networks import NetworkConnect, NetworkDisconnect
 from netd.model.sandboxes import Sandbox
+from netd.sandboxes import etc
+from netd.sandboxes.etc import EtcFiles
 from netd.signals import Signals
 
 log = logging.getLogger(__name__)
@@ -221,7 +222,7 @@ class ContainerManager:
         async with live.changing():
             await self._life.save(live, legacy_links.without(live.record, alias))
             if live.record.state.alive:
-                hostsfile.drop_name(EtcFiles(self._root / live.record.id).hosts, alias)
+                etc.drop_name(EtcFiles(self._root / live.record.id).hosts, alias)
 
     async def prune(self, filters: Filters) -> Sequence[str]:
         """Remove the containers that do not run; returns their ids."""

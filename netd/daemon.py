@@ -26,7 +26,6 @@ from netd import logsetup, sdnotify
 from netd.api.app import Services, make_app
 from netd.api.listen import Listeners, tls_context
 from netd.api.metrics import serving
-from netd.attached import AttachedSandboxes
 from netd.attachments import Attachments
 from netd.cluster.cluster import Cluster
 from netd.cluster_view import ClusterView, HostsView, NoHosts
@@ -42,7 +41,6 @@ from netd.core.tasks import Tasks
 from netd.gateway import Gateway
 from netd.images.store import ImageStore
 from netd.ipam.pools import PoolAllocator
-from netd.joining import Joining
 from netd.launcher import Launcher
 from netd.metrics import Metrics
 from netd.model.containers import Container
@@ -50,7 +48,6 @@ from netd.model.networks import Network, StaticRecord
 from netd.model.sandboxes import Sandbox
 from netd.names.questions import Naming
 from netd.names.resolver import Names
-from netd.namespaces import Namespaces
 from netd.networks.live import LiveNetworks
 from netd.networks.local import LocalScope
 from netd.networks.manager import NetworkManager
@@ -58,8 +55,11 @@ from netd.networks.scope import NoCluster, Scope, Scopes
 from netd.overlay import Overlays
 from netd.projection import Projection
 from netd.publishing import Publisher
-from netd.reconciler import Reconciler
-from netd.sandboxes import SandboxManager
+from netd.sandboxes.attached import AttachedSandboxes
+from netd.sandboxes.joining import Joining
+from netd.sandboxes.manager import SandboxManager
+from netd.sandboxes.namespaces import Namespaces
+from netd.sandboxes.reconciler import Reconciler
 from netd.system import System
 
 log = logging.getLogger(__name__)

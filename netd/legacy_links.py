@@ -8,11 +8,11 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from netd import hostsfile
 from netd.core.errors import Conflict, InvalidParameter, NotFound
 from netd.model.containers import Container
 from netd.model.sandboxes import Sandbox
 from netd.networks.settings import parse_links
+from netd.sandboxes import etc
 
 Find = Callable[[str], Container]
 SandboxOf = Callable[[Container], Sandbox | None]
@@ -43,7 +43,7 @@ def refresh(record: Container, hosts: Path, target: Container, sandbox_of: Sandb
     for alias, name in _links(record).items():
         if name in (target.name, target.id, target.id[:12]):
             with contextlib.suppress(Conflict):  # it has left the bridge meanwhile: nothing to tell
-                hostsfile.readdress(hosts, _line(record, alias, target, sandbox_of))
+                etc.readdress(hosts, _line(record, alias, target, sandbox_of))
 
 
 def targets(record: Container) -> list[str]:

@@ -40,7 +40,7 @@ from netd.names import resolvconf
 from netd.names.dirty import Dirty
 from netd.names.hostresolv import HostResolvConf
 from netd.names.static import StaticRecords
-from netd.namespaces import Sockets
+from netd.sandboxes.namespaces import Sockets
 
 log = logging.getLogger(__name__)
 

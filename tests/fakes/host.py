@@ -21,8 +21,8 @@ from netd.networks.live import LiveNetworks, Member
 from netd.networks.local import LocalScope
 from netd.networks.manager import NetworkManager
 from netd.networks.scope import NoCluster, Scopes
-from netd.reconciler import Reconciler
-from netd.sandboxes import SandboxManager
+from netd.sandboxes.manager import SandboxManager
+from netd.sandboxes.reconciler import Reconciler
 from tests.fakes.calls import Calls
 from tests.fakes.kernel import FakeKernel
 from tests.fakes.loop import Loop

@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 import msgspec
 
 from kvstore.contract import Entry
-from netd.attached import AttachedSandboxes
 from netd.attachments import Attachments
 from netd.config.values import Config
 from netd.container_streams import ContainerStreams
@@ -27,7 +26,6 @@ from netd.core.tasks import Tasks
 from netd.gateway import Gateway
 from netd.images.store import ImageStore
 from netd.ipam.pools import PoolAllocator
-from netd.joining import Joining
 from netd.model.containers import Container
 from netd.model.images import Image, ImageConfig
 from netd.model.networks import Network, StaticRecord
@@ -40,8 +38,10 @@ from netd.networks.scope import NoCluster, Scope, Scopes
 from netd.overlay import Overlays
 from netd.projection import Projection
 from netd.publishing import Publisher
-from netd.reconciler import Reconciler
-from netd.sandboxes import SandboxManager
+from netd.sandboxes.attached import AttachedSandboxes
+from netd.sandboxes.joining import Joining
+from netd.sandboxes.manager import SandboxManager
+from netd.sandboxes.reconciler import Reconciler
 from tests.fakes.calls import Calls
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.kernel import FakeKernel

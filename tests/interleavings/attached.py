@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from drivers.spec import DriverError
-from netd.attached import AttachRequest
 from netd.model.containers import ContainerCreate, HostConfig
+from netd.sandboxes.attached import AttachRequest
 from tests.interleavings.engine import Operation, kill_and_load
 from tests.interleavings.scene import BasicScene
 

@@ -16,7 +16,7 @@ from netd.networks.endpoints import EndpointRequest
 from netd.networks.live import LiveNetwork
 from netd.networks.manager import NetworkManager
 from netd.networks.settings import IFACE_PREFIX, check_network_accepts
-from netd.sandboxes import SandboxManager
+from netd.sandboxes.manager import SandboxManager
 
 ATTACHED_PREFIX = "netd"  # of interfaces in namespaces that are somebody else's
 

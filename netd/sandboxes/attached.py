@@ -15,16 +15,16 @@ from drivers.spec import DriverError
 from netd.config.servers import check_servers
 from netd.core.errors import Conflict, InvalidParameter, NotFound
 from netd.core.identity import check_name
-from netd.joining import Joining
 from netd.model.docker import Docker
 from netd.model.networks import EndpointSettings
 from netd.model.sandboxes import Sandbox
 from netd.names.resolvconf import RESOLVER
-from netd.namespaces import OWN, Namespaces
 from netd.networks.endpoints import EndpointRequest
 from netd.networks.live import LiveNetwork
 from netd.networks.manager import NetworkManager
-from netd.sandboxes import SandboxManager
+from netd.sandboxes.joining import Joining
+from netd.sandboxes.manager import SandboxManager
+from netd.sandboxes.namespaces import OWN, Namespaces
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from netd.attached import AttachRequest
 from netd.core.errors import Conflict, NotFound
 from netd.model.networks import IPAM, IPAMConfig, NetworkCreate
+from netd.sandboxes.attached import AttachRequest
 from tests.fakes.consistent import complaints
 from tests.fakes.points import failures, meetings, refusal
 from tests.fakes.world import World

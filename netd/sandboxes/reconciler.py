@@ -11,7 +11,7 @@ from dns.client import Resolver, ResolverState
 from netd.model.sandboxes import Endpoint
 from netd.names.resolver import Names
 from netd.networks.manager import NetworkManager
-from netd.sandboxes import SandboxManager
+from netd.sandboxes.manager import SandboxManager
 
 log = logging.getLogger(__name__)
 

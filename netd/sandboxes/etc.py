@@ -1,12 +1,15 @@
-"""/etc/hosts of a container (facts 3.54 to 3.57): fixed names, `--add-host` entries, one line per own address."""
+"""The three files a container reads from the daemon: hosts, hostname and resolv.conf (facts 1.74, 3.54 to 3.57)."""
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from netd.core import textfiles
+from netd.model.sandboxes import Sandbox
+from netd.names import resolvconf
 
 log = logging.getLogger(__name__)
 
@@ -86,3 +89,46 @@ def _edit(path: Path, change: Callable[[str], str | None]) -> None:
         return
     kept = [new for line in lines if (new := change(line)) is not None]
     write(path, "\n".join([*kept, ""]))
+
+
+class EtcFiles:
+    """The files of one container; each keeps its inode when it is rewritten, since it is bind-mounted."""
+
+    def __init__(self, directory: Path) -> None:
+        self.hosts = directory / "hosts"
+        self.hostname = directory / "hostname"
+        self.resolv_conf = directory / "resolv.conf"
+        self._hash = directory / "resolv.conf.hash"
+
+    def write(self, hostname: str, hosts: str, resolv_conf: str) -> None:
+        """All three, new."""
+        self.hosts.parent.mkdir(mode=0o710, parents=True, exist_ok=True)
+        write(self.hostname, f"{hostname}\n")
+        write(self.hosts, hosts)
+        write(self.resolv_conf, resolv_conf)
+        self._hash.write_text(_digest(resolv_conf))
+
+    def rewrite_resolv_conf(self, text: str) -> None:
+        """Replace it, unless a user edited it inside the container (fact 1.71)."""
+        try:
+            written, found = textfiles.read(self._hash), textfiles.read(self.resolv_conf)
+        except OSError:  # nobody has written one, or what is there now is no resolv.conf
+            return
+        if written != _digest(found):
+            return
+        write(self.resolv_conf, text)
+        self._hash.write_text(_digest(text))
+
+
+def resolv_conf_text(sandbox: Sandbox, effective: resolvconf.Settings) -> str:
+    """What the sandbox's resolv.conf says, by the networks it is on."""
+    if not sandbox.netns:
+        overridden = bool(sandbox.dns or sandbox.dns_search or sandbox.dns_options)
+        return resolvconf.for_host_network(effective, overridden=overridden)
+    if sandbox.resolves:
+        return resolvconf.for_user_network(effective)
+    return resolvconf.for_default_network(effective, ipv6=any(e.ipv6 for e in sandbox.endpoints))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from netd.core import textfiles
-from netd.etcfiles import EtcFiles
+from netd.sandboxes.etc import EtcFiles
 
 
 def files(directory: Path) -> EtcFiles:

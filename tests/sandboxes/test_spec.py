@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from netd.model.sandboxes import Endpoint, Published, Sandbox
-from netd.sandbox import kernel_spec
+from netd.sandboxes.spec import kernel_spec
 
 
 def endpoint(name: str, *, priority: int = 0, internal: bool = False, ipv6: bool = False) -> Endpoint:

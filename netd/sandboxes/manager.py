@@ -20,10 +20,10 @@ from netd.core.tasks import both
 from netd.core.teardown import Teardown
 from netd.model.sandboxes import Endpoint, Sandbox
 from netd.names.resolver import Names
-from netd.namespaces import Namespaces
 from netd.networks.live import Member
 from netd.networks.manager import NetworkManager
-from netd.sandbox import kernel_spec
+from netd.sandboxes.namespaces import Namespaces
+from netd.sandboxes.spec import kernel_spec
 
 log = logging.getLogger(__name__)
 

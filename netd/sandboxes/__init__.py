@@ -1,0 +1,1 @@
+"""Sandboxes: network namespaces with their endpoints, of containers and attached ones."""
