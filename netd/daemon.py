@@ -28,7 +28,6 @@ from netd.api.listen import Listeners, tls_context
 from netd.api.metrics import serving
 from netd.attachments import Attachments
 from netd.cluster.cluster import Cluster
-from netd.cluster_view import ClusterView, HostsView, NoHosts
 from netd.config import load as configuration
 from netd.config.cluster import parse_advertise
 from netd.config.values import Config
@@ -38,7 +37,6 @@ from netd.core.errors import InvalidParameter, NetdError, NotFound
 from netd.core.events import EventBus
 from netd.core.records import Records
 from netd.core.tasks import Tasks
-from netd.gateway import Gateway
 from netd.images.store import ImageStore
 from netd.ipam.pools import PoolAllocator
 from netd.launcher import Launcher
@@ -52,8 +50,10 @@ from netd.networks.live import LiveNetworks
 from netd.networks.local import LocalScope
 from netd.networks.manager import NetworkManager
 from netd.networks.scope import NoCluster, Scope, Scopes
-from netd.overlay import Overlays
-from netd.projection import Projection
+from netd.overlays.gateway import Gateway
+from netd.overlays.hosts import ClusterView, HostsView, NoHosts
+from netd.overlays.projection import Projection
+from netd.overlays.scope import Overlays
 from netd.publishing import Publisher
 from netd.sandboxes.attached import AttachedSandboxes
 from netd.sandboxes.joining import Joining

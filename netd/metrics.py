@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
     from dns.client import ResolverState
     from drivers.kernel import Kernel
-    from netd.cluster_view import HostsView
     from netd.names.resolver import Names
     from netd.networks.manager import NetworkManager
+    from netd.overlays.hosts import HostsView
     from netd.system import System
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from netd.cluster_view import HostsView
     from netd.container_streams import ContainerStreams
     from netd.containers import ContainerManager
     from netd.core.events import EventBus
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from netd.metrics import Metrics
     from netd.names.questions import Naming
     from netd.networks.manager import NetworkManager
+    from netd.overlays.hosts import HostsView
     from netd.sandboxes.attached import AttachedSandboxes
     from netd.system import System
 

@@ -1,6 +1,6 @@
 """What differs between networks of one host and those of a cluster: one contract, chosen by a record's `scope`.
 
-`local.py` keeps networks in this host's own store, `overlay.py` in the cluster's. Where there is no cluster,
+`local.py` keeps networks in this host's own store, `overlays/scope.py` in the cluster's. Where there is no cluster,
 `NoCluster` stands in for it.
 """
 

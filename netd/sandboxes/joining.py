@@ -10,12 +10,12 @@ import dataclasses
 from collections.abc import Iterable
 
 from netd.core.teardown import Teardown
-from netd.gateway import Gateway
 from netd.model.sandboxes import Endpoint, Sandbox
 from netd.networks.endpoints import EndpointRequest
 from netd.networks.live import LiveNetwork
 from netd.networks.manager import NetworkManager
 from netd.networks.settings import IFACE_PREFIX, check_network_accepts
+from netd.overlays.gateway import Gateway
 from netd.sandboxes.manager import SandboxManager
 
 ATTACHED_PREFIX = "netd"  # of interfaces in namespaces that are somebody else's

@@ -17,7 +17,7 @@ from tests.fakes.calls import Calls, before, step
 
 
 class FakeCluster:
-    """The parts that `netd.overlay` uses. While the store is `away`, whatever asks it waits and is refused."""
+    """The parts that `netd.overlays.scope` uses. While the store is `away`, whatever asks it waits and is refused."""
 
     def __init__(self, calls: Calls) -> None:
         self.away = False

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from netd.gateway import NETWORK as GATEWAY
 from netd.model.containers import Container
 from netd.model.images import Image
 from netd.model.networks import Network
 from netd.model.sandboxes import Sandbox
 from netd.names.resolver import record as resolver_record
+from netd.overlays.gateway import NETWORK as GATEWAY
 from tests.fakes.world import World
 
 

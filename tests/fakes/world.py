@@ -23,7 +23,6 @@ from netd.containers import ContainerManager
 from netd.core.events import EventBus
 from netd.core.records import Records
 from netd.core.tasks import Tasks
-from netd.gateway import Gateway
 from netd.images.store import ImageStore
 from netd.ipam.pools import PoolAllocator
 from netd.model.containers import Container
@@ -35,8 +34,9 @@ from netd.networks.live import LiveNetworks
 from netd.networks.local import LocalScope
 from netd.networks.manager import NetworkManager
 from netd.networks.scope import NoCluster, Scope, Scopes
-from netd.overlay import Overlays
-from netd.projection import Projection
+from netd.overlays.gateway import Gateway
+from netd.overlays.projection import Projection
+from netd.overlays.scope import Overlays
 from netd.publishing import Publisher
 from netd.sandboxes.attached import AttachedSandboxes
 from netd.sandboxes.joining import Joining

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from netd.core.errors import NetdError
-from netd.gateway import NETWORK
 from netd.model.containers import ContainerCreate, HostConfig
 from netd.model.networks import IPAM, IPAMConfig, NetworkConnect, NetworkCreate, NetworkDisconnect
 from netd.model.sandboxes import Sandbox
+from netd.overlays.gateway import NETWORK
 from netd.sandboxes.attached import AttachRequest
 from tests.fakes.points import failures
 from tests.fakes.world import World

@@ -22,7 +22,7 @@ from netd.networks.endpoints import EndpointRequest, addressed, blank_endpoint, 
 from netd.networks.live import LiveNetwork, LiveNetworks, Member
 from netd.networks.settings import Asked
 from netd.networks.spec import network_spec
-from netd.projection import Projection, shown
+from netd.overlays.projection import Projection, shown
 
 log = logging.getLogger(__name__)
 

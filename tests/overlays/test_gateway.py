@@ -10,9 +10,9 @@ from msgspec.structs import replace
 
 from netd.core.errors import Forbidden, NotFound
 from netd.core.filters import Filters
-from netd.gateway import NETWORK, Gateway
 from netd.model.networks import IPAM, IPAMConfig, NetworkCreate
 from netd.model.sandboxes import Endpoint, Sandbox
+from netd.overlays.gateway import NETWORK, Gateway
 from tests.fakes.points import failures, meetings
 from tests.fakes.world import World
 
