@@ -26,13 +26,14 @@ from netd import logsetup, sdnotify
 from netd.api.app import Services, make_app
 from netd.api.listen import Listeners, tls_context
 from netd.api.metrics import serving
-from netd.attachments import Attachments
 from netd.cluster.cluster import Cluster
 from netd.config import load as configuration
 from netd.config.cluster import parse_advertise
 from netd.config.values import Config
-from netd.container_streams import ContainerStreams
-from netd.containers import ContainerManager
+from netd.containers.attachments import Attachments
+from netd.containers.manager import ContainerManager
+from netd.containers.publishing import Publisher
+from netd.containers.streams import ContainerStreams
 from netd.core.errors import InvalidParameter, NetdError, NotFound
 from netd.core.events import EventBus
 from netd.core.records import Records
@@ -54,7 +55,6 @@ from netd.overlays.gateway import Gateway
 from netd.overlays.hosts import ClusterView, HostsView, NoHosts
 from netd.overlays.projection import Projection
 from netd.overlays.scope import Overlays
-from netd.publishing import Publisher
 from netd.sandboxes.attached import AttachedSandboxes
 from netd.sandboxes.joining import Joining
 from netd.sandboxes.manager import SandboxManager

@@ -14,7 +14,7 @@ from netd.config.values import Config
 from netd.core.times import timestamp
 
 if TYPE_CHECKING:
-    from netd.containers import ContainerManager
+    from netd.containers.manager import ContainerManager
     from netd.images.store import ImageStore
 
 API_VERSION = "1.48"

@@ -32,7 +32,7 @@ def files() -> Iterator[Path]:
 
 
 def references(pattern: re.Pattern[str], paths: Iterable[Path]) -> Iterator[tuple[str, str]]:
-    """What the pattern finds, each with the place where it stands (`netd/ports.py:78`)."""
+    """What the pattern finds, each with the place where it stands (`netd/containers/ports.py:78`)."""
     for path in paths:
         text = path.read_text(errors="replace")
         for found in pattern.finditer(text):

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from netd.container_streams import ContainerStreams
-    from netd.containers import ContainerManager
+    from netd.containers.manager import ContainerManager
+    from netd.containers.streams import ContainerStreams
     from netd.core.events import EventBus
     from netd.images.store import ImageStore
     from netd.metrics import Metrics

@@ -18,10 +18,10 @@ import uvloop
 from netd.api.app import Services, make_app
 from netd.api.listen import Listeners
 from netd.config.values import Config
+from netd.containers.execs import Exec
 from netd.core.errors import Conflict, NotFound, NotModified
 from netd.core.events import EventBus
 from netd.core.filters import Filters
-from netd.execs import Exec
 from netd.launcher.streams import STDERR, STDOUT, Told
 from netd.model.containers import ContainerCreate, ExecConfig
 from netd.model.networks import NetworkConnect, NetworkCreate

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from kvstore.contract import StoreUnavailable
+from netd.containers.lifecycle import DEPENDENCY_SECONDS, Lifecycle
 from netd.core.errors import Conflict, NotFound, Unavailable
 from netd.launcher import LaunchError
-from netd.lifecycle import DEPENDENCY_SECONDS, Lifecycle
 from netd.model.networks import NetworkCreate
 from tests.containers.conftest import Host
 

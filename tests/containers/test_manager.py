@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from netd.containers import ContainerManager
+from netd.containers.manager import ContainerManager
 from netd.core.errors import Conflict, InvalidParameter, NotFound, NotImplementedHere
 from netd.core.filters import Filters
 from netd.model.containers import ContainerCreate, ContainerUpdate, RestartPolicy

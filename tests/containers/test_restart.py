@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from netd.containers.restart import after_end, next_delay, with_daemon
 from netd.model.containers import Container, ContainerConfig, HostConfig, RestartPolicy, State
-from netd.restart import after_end, next_delay, with_daemon
 
 
 def container(

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from netd.containers.signals import KILL_SECONDS, signal_number
 from netd.core.errors import Conflict, InvalidParameter, NetdError, NotModified
 from netd.launcher import LaunchError
-from netd.signals import KILL_SECONDS, signal_number
 from tests.containers.conftest import Host
 from tests.fakes.launcher import Process
 

@@ -16,10 +16,11 @@ from typing import Any, TypeVar
 import msgspec
 
 from kvstore.contract import Entry
-from netd.attachments import Attachments
 from netd.config.values import Config
-from netd.container_streams import ContainerStreams
-from netd.containers import ContainerManager
+from netd.containers.attachments import Attachments
+from netd.containers.manager import ContainerManager
+from netd.containers.publishing import Publisher
+from netd.containers.streams import ContainerStreams
 from netd.core.events import EventBus
 from netd.core.records import Records
 from netd.core.tasks import Tasks
@@ -37,7 +38,6 @@ from netd.networks.scope import NoCluster, Scope, Scopes
 from netd.overlays.gateway import Gateway
 from netd.overlays.projection import Projection
 from netd.overlays.scope import Overlays
-from netd.publishing import Publisher
 from netd.sandboxes.attached import AttachedSandboxes
 from netd.sandboxes.joining import Joining
 from netd.sandboxes.manager import SandboxManager

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from netd.containers import ContainerManager
+from netd.containers.manager import ContainerManager
 from netd.core.errors import Conflict, NotFound, NotModified
 from netd.core.filters import Filters
 from netd.model.containers import (

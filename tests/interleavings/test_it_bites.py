@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from netd.container_live import LiveContainer
-from netd.containers import ContainerManager
+from netd.containers.live import LiveContainer
+from netd.containers.manager import ContainerManager
 from netd.core.errors import Conflict
 from netd.images.store import ImageStore
 from netd.model.images import Image

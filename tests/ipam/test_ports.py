@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from netd.containers.ports import parse_bindings, parse_port
 from netd.core.errors import InvalidParameter, NetdError
 from netd.ipam.ports import Binding, BoundPort, Port, PortAllocator, Protocol
 from netd.model.containers import PortBinding
-from netd.ports import parse_bindings, parse_port
 
 ANY4, ANY6 = IPv4Address(0), IPv6Address(0)
 LOCAL = IPv4Address("127.0.0.1")

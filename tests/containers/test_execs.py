@@ -10,11 +10,11 @@ from typing import Any, cast
 import pytest
 from msgspec.structs import replace
 
-from netd import execs as module
+from netd.containers import execs as module
+from netd.containers.execs import Execs
 from netd.core.errors import Conflict, NotFound
 from netd.core.events import EventBus
 from netd.core.filters import Filters
-from netd.execs import Execs
 from netd.launcher import ExecSpec, LaunchError
 from netd.launcher.streams import STDOUT
 from netd.model.containers import Container, ContainerConfig, ExecConfig, HostConfig, State

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-from netd.containers import ContainerManager
+from netd.containers.manager import ContainerManager
 from netd.core.errors import Conflict, InvalidParameter, NetdError, NotFound
 from netd.core.events import EventBus
 from netd.core.tasks import Tasks

@@ -9,10 +9,10 @@ import signal as signals
 
 from msgspec.structs import replace
 
-from netd.container_live import LiveContainer, Outcome
+from netd.containers.lifecycle import Lifecycle
+from netd.containers.live import LiveContainer, Outcome
 from netd.core.errors import Conflict, InvalidParameter, NetdError, NotModified
 from netd.launcher import Launcher
-from netd.lifecycle import Lifecycle
 from netd.model.containers import State
 
 log = logging.getLogger(__name__)

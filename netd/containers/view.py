@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from netd import legacy_links
-from netd.container_live import LiveContainer
+from netd.containers import links
+from netd.containers.live import LiveContainer
+from netd.containers.publishing import ports_view
 from netd.core.errors import InvalidParameter, NotFound
 from netd.core.filters import Filters
 from netd.core.identity import by_reference
@@ -19,7 +20,6 @@ from netd.core.times import unix_seconds
 from netd.model.containers import Container
 from netd.model.networks import EndpointSettings
 from netd.model.sandboxes import Endpoint, Sandbox
-from netd.publishing import ports_view
 
 _STATUSES = ("created", "restarting", "running", "removing", "paused", "exited", "dead")
 
@@ -49,7 +49,7 @@ def inspect(record: Container, sandbox: Sandbox | None, directory: Path) -> dict
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": None,
-        "HostConfig": {**msgspec.to_builtins(record.host_config), "Links": legacy_links.shown(record)},
+        "HostConfig": {**msgspec.to_builtins(record.host_config), "Links": links.shown(record)},
         "GraphDriver": {"Name": "overlay2", "Data": None},
         "Mounts": [_bind(b) for b in record.host_config.binds or ()],
         "Config": config,

@@ -15,9 +15,12 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from netd import container_request, container_view, legacy_links
-from netd.attachments import Attachments
-from netd.container_live import Containers, LiveContainer, Outcome
+from netd.containers import links, view
+from netd.containers import request as container_request
+from netd.containers.attachments import Attachments
+from netd.containers.lifecycle import Lifecycle
+from netd.containers.live import Containers, LiveContainer, Outcome
+from netd.containers.signals import Signals
 from netd.core.errors import Conflict, InvalidParameter, NotFound, NotModified
 from netd.core.events import EventBus
 from netd.core.filters import Filters
@@ -28,14 +31,12 @@ from netd.core.times import timestamp
 from netd.images.store import ImageStore
 from netd.launcher import Launcher
 from netd.launcher.cleanup import remove_tree
-from netd.lifecycle import Lifecycle
 from netd.model.containers import Container, ContainerCreate, ContainerUpdate
 from netd.model.images import Image
 from netd.model.networks import NetworkConnect, NetworkDisconnect
 from netd.model.sandboxes import Sandbox
 from netd.sandboxes import etc
 from netd.sandboxes.etc import EtcFiles
-from netd.signals import Signals
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +130,7 @@ class ContainerManager:
 
     def inspect(self, ref: str) -> dict[str, Any]:
         record = self.find(ref).record
-        return container_view.inspect(record, self._attachments.sandbox(record), self._root / record.id)
+        return view.inspect(record, self._attachments.sandbox(record), self._root / record.id)
 
     def sandbox(self, ref: str) -> Sandbox:
         """The sandbox a running container is in, be it another container's."""
@@ -142,15 +143,15 @@ class ContainerManager:
 
     def list(self, *, all: bool, limit: int, filters: Filters) -> list[dict[str, Any]]:
         """The containers that pass, newest first; only running ones unless told otherwise."""
-        container_view.check_filters(filters)
+        view.check_filters(filters)
         shown = [
             c.record
             for c in self.live.values()
             if (all or limit > 0 or filters.get("status") or filters.get("exited") or c.record.state.running)
-            and container_view.passes(c.record, filters, self.live)
+            and view.passes(c.record, filters, self.live)
         ]
         shown.sort(key=lambda record: record.created, reverse=True)
-        return [container_view.summary(record, self._attachments.sandbox(record)) for record in shown[: limit or None]]
+        return [view.summary(record, self._attachments.sandbox(record)) for record in shown[: limit or None]]
 
     # ---- create and remove ------------------------------------------------------------------------------
 
@@ -176,7 +177,7 @@ class ContainerManager:
             host_config=request.host,
         )
         try:
-            legacy_links.check(record, self._containers.record)
+            links.check(record, self._containers.record)
             record = await self._attachments.configure(record, request.networks)
             await self._records.add(record.id, record)
         except BaseException:
@@ -220,7 +221,7 @@ class ContainerManager:
         name, _, alias = ref.strip("/").rpartition("/")
         live = self.find(name)
         async with live.changing():
-            await self._life.save(live, legacy_links.without(live.record, alias))
+            await self._life.save(live, links.without(live.record, alias))
             if live.record.state.alive:
                 etc.drop_name(EtcFiles(self._root / live.record.id).hosts, alias)
 

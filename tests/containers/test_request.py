@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from netd.container_request import check, extra_hosts
+from netd.containers.request import check, extra_hosts
 from netd.core.errors import InvalidParameter
 from netd.core.identity import check_name, random_name
 from netd.model.containers import ContainerCreate, HostConfig, NetworkingConfig

@@ -15,9 +15,9 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from kvstore.contract import StoreError
-from netd import legacy_links, restart
-from netd.attachments import Attachments, Plan
-from netd.container_live import Containers, LiveContainer
+from netd.containers import links, restart
+from netd.containers.attachments import Attachments, Plan
+from netd.containers.live import Containers, LiveContainer
 from netd.core.errors import NetdError, NotFound, Unavailable
 from netd.core.events import EventBus
 from netd.core.records import Records
@@ -259,7 +259,7 @@ class Lifecycle:
     async def _what_it_needs(self, record: Container) -> None:
         """Wait, with a limit, for the automatic starts of the containers that this one joins or links to."""
         mode = record.host_config.network_mode
-        needed = [mode.removeprefix("container:")] if mode.startswith("container:") else legacy_links.targets(record)
+        needed = [mode.removeprefix("container:")] if mode.startswith("container:") else links.targets(record)
         found = [live for live in self._containers.live.values() if {live.record.name, live.record.id} & {*needed}]
         if starts := [live.restarter for live in found if live.restarter is not None]:
             await asyncio.wait(starts, timeout=DEPENDENCY_SECONDS)

@@ -12,12 +12,13 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from netd import legacy_links
-from netd.container_request import extra_hosts
+from netd.containers import links
+from netd.containers.publishing import Publisher
+from netd.containers.request import extra_hosts
+from netd.containers.settings import check_connectable, configured, dns_names, hostname, static_addresses
 from netd.core.errors import Conflict, Forbidden, InvalidParameter, NetdError, NotFound
 from netd.core.events import EventBus
 from netd.core.tasks import both
-from netd.endpoint_settings import check_connectable, configured, dns_names, hostname, static_addresses
 from netd.model.containers import Container
 from netd.model.networks import EndpointSettings, NetworkConnect
 from netd.model.sandboxes import Endpoint, Published, Sandbox
@@ -26,7 +27,6 @@ from netd.networks.endpoints import EndpointRequest
 from netd.networks.live import LiveNetwork
 from netd.networks.manager import NetworkManager
 from netd.networks.settings import check_network_accepts, check_settings
-from netd.publishing import Publisher
 from netd.sandboxes import etc as hostsfile
 from netd.sandboxes.etc import EtcFiles, resolv_conf_text
 from netd.sandboxes.joining import Joining
@@ -111,7 +111,7 @@ class Attachments:
         mode = record.host_config.network_mode
         if mode.startswith("container:"):
             return self._joined(record, find(mode.removeprefix("container:")))
-        linked = legacy_links.host_lines(record, find, self.sandbox)
+        linked = links.host_lines(record, find, self.sandbox)
         sandbox_id = secrets.token_hex(32)
         host_mode = mode == "host"
         sandbox = Sandbox(
@@ -193,7 +193,7 @@ class Attachments:
         for other in others:
             if other.state.alive:
                 with self._files_of(other) as etc:
-                    legacy_links.refresh(other, etc.hosts, target, self.sandbox)
+                    links.refresh(other, etc.hosts, target, self.sandbox)
 
     @contextmanager
     def _files_of(self, record: Container) -> Iterator[EtcFiles]:

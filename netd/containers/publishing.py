@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
+from netd.containers.ports import parse_bindings, parse_port
 from netd.core.errors import NetdError
 from netd.ipam.ports import Binding, BoundPort, PortAllocator
 from netd.model.containers import Container, PortBinding
 from netd.model.sandboxes import Endpoint, Published, Sandbox
-from netd.ports import parse_bindings, parse_port
 
 _ANY4, _ANY6 = IPv4Address(0), IPv6Address(0)
 

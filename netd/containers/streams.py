@@ -6,10 +6,10 @@ from collections.abc import AsyncGenerator
 from functools import partial
 from typing import Any
 
-from netd.containers import ContainerManager
+from netd.containers.execs import Execs
+from netd.containers.manager import ContainerManager
 from netd.core.errors import Conflict
 from netd.core.events import EventBus
-from netd.execs import Execs
 from netd.launcher import Launcher
 from netd.launcher.streams import PendingStreams, Streams
 

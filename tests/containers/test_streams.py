@@ -9,11 +9,11 @@ from typing import Any, cast
 import pytest
 from msgspec.structs import replace
 
-from netd.container_streams import ContainerStreams
+from netd.containers.streams import ContainerStreams
 from netd.core.errors import Conflict
 from netd.core.events import EventBus
 from netd.launcher.streams import STDOUT, PendingStreams
-from tests.core.test_execs import WEB, Live
+from tests.containers.test_execs import WEB, Live
 
 IDLE = replace(WEB, state=replace(WEB.state, status="created", running=False))
 

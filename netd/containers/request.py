@@ -9,6 +9,7 @@ from ipaddress import ip_address
 from msgspec.structs import asdict, replace
 
 from netd.config.servers import check_servers
+from netd.containers.ports import parse_bindings, parse_port
 from netd.core.errors import InvalidParameter, NotImplementedHere
 from netd.model.containers import (
     Container,
@@ -21,7 +22,6 @@ from netd.model.containers import (
 from netd.model.images import Image, ImageConfig
 from netd.model.networks import EndpointSettings
 from netd.networks.settings import check_settings, parse_links
-from netd.ports import parse_bindings, parse_port
 
 
 @dataclass(frozen=True, slots=True)
