@@ -41,7 +41,6 @@ from netd.core.tasks import Tasks
 from netd.images.store import ImageStore
 from netd.ipam.pools import PoolAllocator
 from netd.launcher import Launcher
-from netd.metrics import Metrics
 from netd.model.containers import Container
 from netd.model.networks import Network, StaticRecord
 from netd.model.sandboxes import Sandbox
@@ -60,7 +59,8 @@ from netd.sandboxes.joining import Joining
 from netd.sandboxes.manager import SandboxManager
 from netd.sandboxes.namespaces import Namespaces
 from netd.sandboxes.reconciler import Reconciler
-from netd.system import System
+from netd.status.metrics import Metrics
+from netd.status.system import System
 
 log = logging.getLogger(__name__)
 

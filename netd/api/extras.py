@@ -11,9 +11,9 @@ from aiohttp import web
 
 from netd.api.call import HEADERS, Call, done, encode, json
 from netd.api.routing import Route
-from netd.metrics import CONTENT_TYPE
 from netd.model.networks import StaticRecord
 from netd.sandboxes.attached import AttachRequest
+from netd.status.metrics import CONTENT_TYPE
 
 _LOG_SECONDS = 1.0  # how long a log that is not followed listens
 

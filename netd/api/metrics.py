@@ -10,7 +10,7 @@ from aiohttp import web
 
 from netd.config.values import metrics_address
 from netd.core.errors import NetdError
-from netd.metrics import CONTENT_TYPE, Metrics
+from netd.status.metrics import CONTENT_TYPE, Metrics
 
 
 @contextlib.asynccontextmanager

@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from netd.containers.streams import ContainerStreams
     from netd.core.events import EventBus
     from netd.images.store import ImageStore
-    from netd.metrics import Metrics
     from netd.names.questions import Naming
     from netd.networks.manager import NetworkManager
     from netd.overlays.hosts import HostsView
     from netd.sandboxes.attached import AttachedSandboxes
-    from netd.system import System
+    from netd.status.metrics import Metrics
+    from netd.status.system import System
 
 
 @dataclass(frozen=True, slots=True)

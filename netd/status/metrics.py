@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from netd.names.resolver import Names
     from netd.networks.manager import NetworkManager
     from netd.overlays.hosts import HostsView
-    from netd.system import System
+    from netd.status.system import System
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

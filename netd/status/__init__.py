@@ -1,0 +1,1 @@
+"""How the daemon is: what `info` and `version` show, and what Prometheus reads."""
