@@ -23,9 +23,9 @@ from drivers.spec import DriverError
 from kvstore.contract import Store, StoreError
 from kvstore.open import open_store
 from netd import logsetup, sdnotify
-from netd.api.app import Services, make_app
-from netd.api.listen import Listeners, tls_context
-from netd.api.metrics import serving
+from netd.api.server.app import Services, make_app
+from netd.api.server.listen import Listeners, tls_context
+from netd.api.server.metrics import serving
 from netd.cluster.cluster import Cluster
 from netd.config import load as configuration
 from netd.config.cluster import parse_advertise

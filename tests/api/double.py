@@ -15,8 +15,8 @@ from typing import Any, cast
 
 import uvloop
 
-from netd.api.app import Services, make_app
-from netd.api.listen import Listeners
+from netd.api.server.app import Services, make_app
+from netd.api.server.listen import Listeners
 from netd.config.values import Config
 from netd.containers.execs import Exec
 from netd.core.errors import Conflict, NotFound, NotModified

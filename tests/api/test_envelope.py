@@ -8,7 +8,7 @@ import pytest
 
 from drivers.spec import InvalidOption, OptionConflict
 from kvstore.contract import StoreUnavailable
-from netd.api.decode import decode
+from netd.api.server.decode import decode
 from netd.core.errors import Forbidden, InvalidParameter
 from netd.model.containers import ContainerCreate
 from tests.api.double import Double

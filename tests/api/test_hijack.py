@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import pytest
 
-from netd.api.containers import wait as wait_for_container
+from netd.api.routes.containers import wait as wait_for_container
 from netd.launcher.streams import STDOUT
 from tests.api.double import EXEC_ID, Double, read_all
 from tests.daemon.harness import eventually

@@ -9,8 +9,8 @@ from typing import Any
 
 from aiohttp import web
 
-from netd.api.call import HEADERS, Call, done, encode, json
-from netd.api.routing import Route
+from netd.api.server.call import HEADERS, Call, done, encode, json
+from netd.api.server.routing import Route
 from netd.model.networks import StaticRecord
 from netd.sandboxes.attached import AttachRequest
 from netd.status.metrics import CONTENT_TYPE

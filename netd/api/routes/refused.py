@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from netd.api.call import Call, json
-from netd.api.routing import Handler, Route
+from netd.api.server.call import Call, json
+from netd.api.server.routing import Handler, Route
 from netd.core.errors import NetdError, NotImplementedHere, Unavailable
 
 _NO_SWARM = (

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Awaitable, Coroutine
 
 from aiohttp import web
 
-from netd.api import shape
-from netd.api.call import Call, done, encode, json
-from netd.api.routing import Route
+from netd.api.server import shape
+from netd.api.server.call import Call, done, encode, json
+from netd.api.server.routing import Route
 from netd.core.errors import InvalidParameter, NetdError
 from netd.model.containers import ContainerCreate, ContainerUpdate
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 from aiohttp import web
 
-from netd.api import hijack
-from netd.api.call import Call, done, json
-from netd.api.routing import Route
+from netd.api.server import hijack
+from netd.api.server.call import Call, done, json
+from netd.api.server.routing import Route
 from netd.launcher.streams import STDERR, STDOUT
 from netd.model.containers import ExecConfig
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from netd.api import shape
-from netd.api.call import Call, done, json
-from netd.api.routing import Route
+from netd.api.server import shape
+from netd.api.server.call import Call, done, json
+from netd.api.server.routing import Route
 from netd.core.errors import InvalidParameter, NotFound
 from netd.images import view
 

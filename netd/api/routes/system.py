@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from netd.api.call import HEADERS, Call, encode, json
-from netd.api.routing import Route
+from netd.api.server.call import HEADERS, Call, encode, json
+from netd.api.server.routing import Route
 from netd.core.events import Subscription
 
 _PING = {

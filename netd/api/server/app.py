@@ -12,11 +12,12 @@ from aiohttp import web
 
 from drivers.spec import DriverError, InvalidOption, OptionConflict
 from kvstore.contract import StoreError, StoreUnavailable
-from netd.api import containers, execs, extras, images, networks, refused, streams, system, versions, volumes
-from netd.api.call import Call, failure
-from netd.api.connection import Connection
-from netd.api.routing import Route, Router
-from netd.api.services import Services
+from netd.api.routes import containers, execs, extras, images, networks, refused, streams, system, volumes
+from netd.api.server import versions
+from netd.api.server.call import Call, failure
+from netd.api.server.connection import Connection
+from netd.api.server.routing import Route, Router
+from netd.api.server.services import Services
 from netd.core.errors import NetdError
 from netd.core.tasks import Tasks
 

@@ -12,9 +12,9 @@ import msgspec
 from aiohttp import web
 
 from netd import __version__
-from netd.api import decode, versions
-from netd.api.services import Services
-from netd.api.versions import Version
+from netd.api.server import decode, versions
+from netd.api.server.services import Services
+from netd.api.server.versions import Version
 from netd.core.errors import InvalidParameter
 from netd.core.filters import Filters
 from netd.core.tasks import Tasks

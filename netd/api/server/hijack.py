@@ -16,9 +16,9 @@ from typing import cast
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
-from netd.api.call import HEADERS, Call
-from netd.api.connection import LOOK_SECONDS, Connection, hung_up
-from netd.api.versions import Version
+from netd.api.server.call import HEADERS, Call
+from netd.api.server.connection import LOOK_SECONDS, Connection, hung_up
+from netd.api.server.versions import Version
 from netd.core.tasks import Tasks
 from netd.launcher.streams import Streams
 

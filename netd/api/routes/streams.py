@@ -7,9 +7,9 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 from aiohttp import web
 
-from netd.api import hijack
-from netd.api.call import Call
-from netd.api.routing import Route
+from netd.api.server import hijack
+from netd.api.server.call import Call
+from netd.api.server.routing import Route
 from netd.core.errors import InvalidParameter
 from netd.launcher.streams import STDERR, STDOUT
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from aiohttp import web
 from msgspec.structs import replace
 
-from netd.api import shape
-from netd.api.call import Call, done, json
-from netd.api.routing import Route
+from netd.api.server import shape
+from netd.api.server.call import Call, done, json
+from netd.api.server.routing import Route
 from netd.model.networks import NetworkConnect, NetworkCreate, NetworkDisconnect
 
 

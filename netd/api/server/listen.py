@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from netd.api.tls import TlsConnection
+from netd.api.server.tls import TlsConnection
 from netd.core.errors import InvalidParameter, NetdError
 
 if TYPE_CHECKING:
-    from netd.api.app import Api
+    from netd.api.server.app import Api
     from netd.config.values import Config
 
 log = logging.getLogger(__name__)

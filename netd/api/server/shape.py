@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from netd.api.versions import Version
+from netd.api.server.versions import Version
 
 Json = dict[str, Any]
 

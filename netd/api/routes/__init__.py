@@ -1,0 +1,1 @@
+"""The routes, by the first word of their paths."""

@@ -1,0 +1,1 @@
+"""The server: connections, requests, answers; what every route stands on."""
