@@ -84,7 +84,7 @@ VERBS: dict[str, Verb] = {
     "store import": Verb("store:import_", "Read what was exported into a cluster store"),
     **{name: verb._replace(aliases=()) for name, verb in _CONTAINER.items()},
     "attach": Verb("namespaces:attach", "Attach to a running container's streams, or a network namespace to networks"),
-    "daemon": Verb("netd.daemon:main", "Run the netd daemon"),
+    "daemon": Verb("netd.daemon.main:main", "Run the netd daemon"),
     "detach": Verb("namespaces:detach", "Take networks and resolver back from attached network namespaces"),
     "events": Verb("system:events", "Get real time events from the server"),
     "images": Verb("images:ls", "List images"),

@@ -1,4 +1,4 @@
-"""A machine of fakes, and the real managers on it, put together as netd/daemon.py does it.
+"""A machine of fakes, and the real managers on it, put together as netd/daemon/wiring.py does it.
 
 The machine outlives the daemon: `restart_daemon` is kill -9 and a new one that loads.
 """
@@ -202,7 +202,7 @@ class Daemon:
         self.streams = ContainerStreams(self.containers, launcher, self.events)  # type: ignore[arg-type]
 
     async def load(self) -> None:
-        """As `_Daemon._open` in netd/daemon.py, in its order."""
+        """As `Daemon._open` in netd/daemon/wiring.py, in its order."""
         await self.images.load()
         await self.names.load()
         await self.networks.load()

@@ -1,30 +1,22 @@
-"""`netd daemon`: puts the house together, opens the doors, and leaves everything running when it goes."""
+"""Puts the house together, opens the doors, and leaves everything running when it goes."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
-import os
 import secrets
 import signal
 import socket
-import sys
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import uvloop
-
 from dns.client import Resolver
 from drivers.kernel import Kernel
-from drivers.spec import DriverError
-from kvstore.contract import Store, StoreError
+from kvstore.contract import Store
 from kvstore.open import open_store
-from netd import logsetup, sdnotify
 from netd.api.server.app import Services, make_app
-from netd.api.server.listen import Listeners, tls_context
+from netd.api.server.listen import Listeners
 from netd.api.server.metrics import serving
 from netd.cluster.cluster import Cluster
 from netd.config import load as configuration
@@ -38,6 +30,7 @@ from netd.core.errors import InvalidParameter, NetdError, NotFound
 from netd.core.events import EventBus
 from netd.core.records import Records
 from netd.core.tasks import Tasks
+from netd.daemon import logs, systemd
 from netd.images.store import ImageStore
 from netd.ipam.pools import PoolAllocator
 from netd.launcher import Launcher
@@ -67,26 +60,7 @@ log = logging.getLogger(__name__)
 _NAMES_SECONDS = 5.0  # that a start waits until the resolver knows all names
 
 
-def main(argv: Sequence[str]) -> int:
-    """Run the daemon until SIGTERM or SIGINT; the exit code."""
-    try:
-        config = configuration.load(argv)
-        tls_context(config)
-    except InvalidParameter as error:
-        print(f"netd daemon: {error}", file=sys.stderr)
-        return 1
-    logsetup.set_up(config)
-    try:
-        for root in (config.data_root, config.exec_root):
-            Path(root).mkdir(mode=0o711, parents=True, exist_ok=True)
-        with _pid_file(config.pid_path):
-            return uvloop.run(_Daemon(config).run())
-    except (NetdError, DriverError, StoreError, OSError) as error:
-        log.error("cannot start: %s", error)
-        return 1
-
-
-class _Daemon:
+class Daemon:
     """One daemon: what it is made of, in the order it is opened."""
 
     def __init__(self, config: Config) -> None:
@@ -96,10 +70,10 @@ class _Daemon:
     async def run(self) -> int:
         async with contextlib.AsyncExitStack() as stack:
             await self._open(stack)
-            sdnotify.notify("READY=1")
+            systemd.notify("READY=1")
             log.info("netd is ready on %s", ", ".join(self.config.hosts))
             await self._stop.wait()
-            sdnotify.notify("STOPPING=1")
+            systemd.notify("STOPPING=1")
             log.info("netd stops; containers, their network and their names go on")
         return 0
 
@@ -207,18 +181,18 @@ class _Daemon:
         loop.add_signal_handler(signal.SIGHUP, self._reload)
 
     def _reload(self) -> None:
-        sdnotify.notify("RELOADING=1")
+        systemd.notify("RELOADING=1")
         try:
             self.config, late = configuration.reload(self.config)
         except InvalidParameter as error:
             log.error("the configuration stays as it is: %s", error)
         else:
-            logsetup.set_up(self.config)
+            logs.set_up(self.config)
             log.info("configuration reloaded from %s", self.config.config_file)
             if late:
                 told = "these take effect at the next start of the daemon, which containers do not notice: %s"
                 log.warning(told, ", ".join(late))
-        sdnotify.notify("READY=1")
+        systemd.notify("READY=1")
 
 
 def _check_kernel(resolver: Resolver) -> None:
@@ -263,25 +237,3 @@ def _identity(path: Path) -> str:
     identity = secrets.token_hex(32)
     path.write_text(f"{identity}\n")
     return identity
-
-
-@contextlib.contextmanager
-def _pid_file(path: Path):  # type: ignore[no-untyped-def]
-    """Hold the pid file locked while we run; `Conflict`-like error when another daemon holds it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pid = os.read(descriptor, 20).decode().strip()
-            raise NetdError(
-                f"the pid file {path} is held by process {pid}: stop that daemon, or give this one its own "
-                "--data-root, --exec-root and --pidfile"
-            ) from None
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
-        yield
-        path.unlink(missing_ok=True)
-    finally:
-        os.close(descriptor)

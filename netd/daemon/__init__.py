@@ -1,0 +1,1 @@
+"""`netd daemon`: what the process is, and how its parts are put together."""
