@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from netd.cli.flags import Flag, Options
+from netd.cli.words.flags import Flag, Options
 
 if TYPE_CHECKING:
     from netd.client.api import Client

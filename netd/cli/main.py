@@ -7,9 +7,9 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from netd.cli import flags
 from netd.cli.command import Cli, Command, Failure, arity_error
 from netd.cli.registry import GROUPS, Verb, find, in_group, in_which_group, other_names
+from netd.cli.words import flags
 
 if TYPE_CHECKING:
     from netd.client.api import Client
@@ -75,7 +75,7 @@ def _main(arguments: list[str]) -> int:
 
 def _run(verb: Verb, path: str, arguments: list[str], options: flags.Options) -> int:
     module, _, name = verb.target.partition(":")
-    target: Any = getattr(import_module(module if "." in module else f"netd.cli.{module}"), name)
+    target: Any = getattr(import_module(module if "." in module else f"netd.cli.verbs.{module}"), name)
     if not isinstance(target, Command):
         return int(target(arguments))
     try:
@@ -125,7 +125,7 @@ def _no_verb(words: list[str]) -> int:
     if not group:
         return _complain(f"netd: unknown command: netd {words[0]}\n\n{_more('netd')}", 1)
     if not asked or asked[0] in ("--help", "-h"):
-        from netd.cli.help import group_help
+        from netd.cli.words.help import group_help
 
         return _say(group_help(f"netd {group}", GROUPS[group], in_group(group)))
     usage = f"Usage:  netd {group}\n\n{_more(f'netd {group}')}"
@@ -140,14 +140,14 @@ def _more(path: str) -> str:
 
 
 def _verb_help(verb: Verb, path: str, target: Command) -> str:
-    from netd.cli.help import command_help
+    from netd.cli.words.help import command_help
 
     names = [f"netd {name}" for name in other_names(verb)]
     return command_help(path, target.usage, verb.summary, names, target.flags)
 
 
 def _top_help() -> str:
-    from netd.cli.help import options_help, terminal_width
+    from netd.cli.words.help import options_help, terminal_width
 
     rows = in_group("")
     commands = "".join(f"  {name:<10}  {summary}\n" for name, summary in rows)

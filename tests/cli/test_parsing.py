@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netd.cli import flags
-from netd.cli.create import CREATE_FLAGS, create_body
-from netd.cli.endpoints import parse_network
-from netd.cli.flags import FlagError, HelpAsked
-from netd.cli.mounts import parse_mount, parse_volumes
-from netd.cli.network import ipam_pools
-from netd.cli.ports import parse_expose, parse_publish
-from netd.cli.ps import display_ports
-from netd.cli.session import DetachScanner, frames, parse_detach_keys
-from netd.cli.table import align
-from netd.cli.units import human_duration, human_size, parse_bytes, parse_duration, timestamp
+from netd.cli.verbs.network import ipam_pools
+from netd.cli.verbs.ps import display_ports
+from netd.cli.verbs.session import DetachScanner, frames, parse_detach_keys
+from netd.cli.words import flags
+from netd.cli.words.create import CREATE_FLAGS, create_body
+from netd.cli.words.endpoints import parse_network
+from netd.cli.words.flags import FlagError, HelpAsked
+from netd.cli.words.mounts import parse_mount, parse_volumes
+from netd.cli.words.ports import parse_expose, parse_publish
+from netd.cli.words.table import align
+from netd.cli.words.units import human_duration, human_size, parse_bytes, parse_duration, timestamp
 
 FLAGS = (
     flags.boolean("interactive", "i", ""),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from netd.cli import flags
 from netd.cli.command import Cli, Failure, command
-from netd.cli.flags import Options
-from netd.cli.session import frames, write_all
-from netd.cli.units import timestamp
+from netd.cli.verbs.session import frames, write_all
+from netd.cli.words import flags
+from netd.cli.words.flags import Options
+from netd.cli.words.units import timestamp
 
 _WHEN = '(e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m" for 42 minutes)'
 

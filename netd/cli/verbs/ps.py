@@ -6,13 +6,13 @@ import json
 import time
 from typing import Any
 
-from netd.cli import flags
 from netd.cli.command import Cli, command
-from netd.cli.flags import Options
-from netd.cli.network import FORMAT_HELP
-from netd.cli.table import write
 from netd.cli.template import Row
-from netd.cli.units import created_at, human_duration, human_size
+from netd.cli.verbs.network import FORMAT_HELP
+from netd.cli.words import flags
+from netd.cli.words.flags import Options
+from netd.cli.words.table import write
+from netd.cli.words.units import created_at, human_duration, human_size
 
 _COLUMNS = "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}"
 _TITLES = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, TypeVar
 
-from netd.cli.flags import Options, parse_int, split_csv
-from netd.cli.values import is_mac
+from netd.cli.words.flags import Options, parse_int, split_csv
+from netd.cli.words.values import is_mac
 
 _T = TypeVar("_T")
 _PREDEFINED = ("default", "bridge", "host", "none", "nat")

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from netd.cli import flags, table
 from netd.cli.command import Cli, Failure, command
-from netd.cli.flags import Options
+from netd.cli.words import flags, table
+from netd.cli.words.flags import Options
 
 if TYPE_CHECKING:
     from netd.lab.lab import Plan

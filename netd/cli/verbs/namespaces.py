@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from netd.cli import flags, session, values
 from netd.cli.command import Arity, Cli, Failure, arity_error, command
-from netd.cli.flags import Options
-from netd.cli.network import FORMAT_HELP
+from netd.cli.verbs import session
+from netd.cli.verbs.network import FORMAT_HELP
+from netd.cli.words import flags, values
+from netd.cli.words.flags import Options
 
 _NETNS_DIRECTORY = "/run/netns"  # where ip-netns(8) keeps its namespaces
 _DNS_OPTION = flags.listing("dns-option", "", "Set DNS options")
@@ -83,8 +84,8 @@ def _tell(cli: Cli, options: Options, found: dict[str, Any]) -> None:
 
 
 def _list(cli: Cli, options: Options) -> int:
-    from netd.cli.table import write
     from netd.cli.template import Row
+    from netd.cli.words.table import write
 
     rows = [
         Row(

@@ -6,11 +6,11 @@ import time
 from typing import Any
 from urllib.parse import quote
 
-from netd.cli import flags
 from netd.cli.command import Cli, command
-from netd.cli.flags import Options
-from netd.cli.inspect import FORMAT, inspect_all
-from netd.cli.network import FORMAT_HELP
+from netd.cli.verbs.inspect import FORMAT, inspect_all
+from netd.cli.verbs.network import FORMAT_HELP
+from netd.cli.words import flags
+from netd.cli.words.flags import Options
 
 _COLUMNS = {
     "Name": "HOST",
@@ -26,8 +26,8 @@ _TABLE = "table {{.Name}}\t{{.Address}}\t{{.Version}}\t{{.Up}}\t{{.Endpoints}}\t
 
 @command("[OPTIONS]", (0, 0), flags.string("format", "", FORMAT_HELP))
 def hosts(cli: Cli, options: Options, arguments: list[str]) -> int:
-    from netd.cli.table import write
     from netd.cli.template import Row
+    from netd.cli.words.table import write
 
     rows = [Row("hostContext", **_row(found)) for found in cli.client.get("/netd/hosts")]
     write(rows, _COLUMNS, options.format, default=_TABLE)
@@ -54,6 +54,6 @@ def _row(host: dict[str, Any]) -> dict[str, str]:
 def _since(moment: str) -> str:
     from datetime import datetime
 
-    from netd.cli.units import human_duration
+    from netd.cli.words.units import human_duration
 
     return human_duration(time.time() - datetime.fromisoformat(moment).timestamp())

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from netd.cli import flags
 from netd.cli.command import Cli, Failure, command
-from netd.cli.flags import Options
-from netd.cli.values import link, validate_label
+from netd.cli.words import flags
+from netd.cli.words.flags import Options
+from netd.cli.words.values import link, validate_label
 from netd.client.api import ApiError, version_key
 
 _FORMAT = "Format output using a custom template:\n"
@@ -125,8 +125,8 @@ def _inside(subnet: str, address: str) -> bool:
     flags.boolean("quiet", "q", "Only display network IDs"),
 )
 def ls(cli: Cli, options: Options, arguments: list[str]) -> int:
-    from netd.cli.table import write
     from netd.cli.template import Row
+    from netd.cli.words.table import write
 
     networks = cli.client.get("/networks", {"filters": options.filter})
     networks.sort(key=lambda network: _natural(network["Name"]))

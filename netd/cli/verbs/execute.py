@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from netd.cli import flags, values
 from netd.cli.command import Cli, Failure, command
-from netd.cli.flags import Options
-from netd.cli.session import DETACH_KEYS, Detached, Session, check_tty, follow_window, terminal_size
+from netd.cli.verbs.session import DETACH_KEYS, Detached, Session, check_tty, follow_window, terminal_size
+from netd.cli.words import flags, values
+from netd.cli.words.flags import Options
 
 
 @command(

@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from netd.cli.flags import parse_bool, split_csv
-from netd.cli.units import parse_bytes
+from netd.cli.words.flags import parse_bool, split_csv
+from netd.cli.words.units import parse_bytes
 
 Mount = dict[str, Any]
 

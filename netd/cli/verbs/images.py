@@ -9,13 +9,13 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from netd.cli import flags
 from netd.cli.command import Cli, Failure, command
-from netd.cli.flags import Options
-from netd.cli.network import FORMAT_HELP, confirm
-from netd.cli.table import write
 from netd.cli.template import Row
-from netd.cli.units import created_at, human_duration, human_size
+from netd.cli.verbs.network import FORMAT_HELP, confirm
+from netd.cli.words import flags
+from netd.cli.words.flags import Options
+from netd.cli.words.table import write
+from netd.cli.words.units import created_at, human_duration, human_size
 from netd.client.api import ApiError, Unreachable
 
 _TITLES = {

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from netd.cli import flags
 from netd.cli.command import Cli, Failure, command
-from netd.cli.flags import Options
+from netd.cli.words import flags
+from netd.cli.words.flags import Options
 from netd.client.api import ApiError, Client, Unreachable
 from netd.client.wire import Wire
 

@@ -7,13 +7,13 @@ import time
 from typing import Any
 
 from netd import __version__
-from netd.cli import flags
 from netd.cli.command import Cli, Failure, command
-from netd.cli.flags import Options
-from netd.cli.inspect import FORMAT
 from netd.cli.template import Row, Template, TemplateError
 from netd.cli.template.functions import Lenient, Struct
-from netd.cli.units import rfc3339, timestamp
+from netd.cli.verbs.inspect import FORMAT
+from netd.cli.words import flags
+from netd.cli.words.flags import Options
+from netd.cli.words.units import rfc3339, timestamp
 from netd.client.api import API_VERSION, ApiError, Unreachable, json_lines
 
 

@@ -8,11 +8,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from netd.cli import flags
 from netd.cli.command import Cli, Failure, command
-from netd.cli.create import CREATE_FLAGS, create_body
-from netd.cli.flags import Options
-from netd.cli.session import (
+from netd.cli.verbs.session import (
     DETACH_KEYS,
     SIG_PROXY,
     Detached,
@@ -22,6 +19,9 @@ from netd.cli.session import (
     proxy_signals,
     terminal_size,
 )
+from netd.cli.words import flags
+from netd.cli.words.create import CREATE_FLAGS, create_body
+from netd.cli.words.flags import Options
 from netd.client.api import ApiError, Unreachable, version_key
 
 CREATE_FAILED = 125

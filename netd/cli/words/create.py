@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from netd.cli import flags, mounts, ports, values
-from netd.cli.endpoints import Attachment, endpoints, parse_network
-from netd.cli.flags import Flag, Options
-from netd.cli.units import parse_bytes, parse_cpus
+from netd.cli.words import flags, mounts, ports, values
+from netd.cli.words.endpoints import Attachment, endpoints, parse_network
+from netd.cli.words.flags import Flag, Options
+from netd.cli.words.units import parse_bytes, parse_cpus
 
 _NETWORK = flags.listing("network", "", "Connect a container to a network", parse_network, kind="network")
 _ALIAS = flags.listing("network-alias", "", "Add network-scoped alias for the container")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from netd.cli import flags
 from netd.cli.command import Cli, command
-from netd.cli.create import restart_policy
-from netd.cli.flags import Options
-from netd.cli.units import parse_bytes, parse_cpus
+from netd.cli.words import flags
+from netd.cli.words.create import restart_policy
+from netd.cli.words.flags import Options
+from netd.cli.words.units import parse_bytes, parse_cpus
 
 
 @command(

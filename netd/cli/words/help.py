@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from netd.cli.flags import Flag
+from netd.cli.words.flags import Flag
 
 _SLOP = 5  # a line may be this much too long before it is wrapped
 

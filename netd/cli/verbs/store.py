@@ -7,9 +7,9 @@ import sys
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
-from netd.cli import flags
 from netd.cli.command import Cli, Failure, command
-from netd.cli.flags import Options
+from netd.cli.words import flags
+from netd.cli.words.flags import Options
 
 if TYPE_CHECKING:
     from kvstore.contract import Store

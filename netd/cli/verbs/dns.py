@@ -6,11 +6,11 @@ import json
 import sys
 from typing import Any
 
-from netd.cli import flags
 from netd.cli.command import Cli, Failure, command
-from netd.cli.flags import Options
-from netd.cli.network import FORMAT_HELP
-from netd.cli.table import align
+from netd.cli.verbs.network import FORMAT_HELP
+from netd.cli.words import flags
+from netd.cli.words.flags import Options
+from netd.cli.words.table import align
 from netd.client.api import json_lines
 
 _FORMAT = flags.string("format", "", 'Format of the output ("text", "json")', default="text")
@@ -31,8 +31,8 @@ def add(cli: Cli, options: Options, arguments: list[str]) -> int:
 
 @command("[OPTIONS] NETWORK", (1, 1), flags.string("format", "", FORMAT_HELP))
 def ls(cli: Cli, options: Options, arguments: list[str]) -> int:
-    from netd.cli.table import write
     from netd.cli.template import Row
+    from netd.cli.words.table import write
 
     rows = [
         Row(

@@ -7,11 +7,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from netd.cli import flags
 from netd.cli.command import Cli, Failure, command
-from netd.cli.flags import Options
 from netd.cli.template import Template, TemplateError
 from netd.cli.template.functions import Lenient, Time
+from netd.cli.words import flags
+from netd.cli.words.flags import Options
 from netd.client.api import ApiError, Unreachable
 
 _FORMAT = flags.string(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from netd.cli import flags
 from netd.cli.command import Cli, Failure, command
-from netd.cli.flags import Options
-from netd.cli.ports import parse_range
+from netd.cli.words import flags
+from netd.cli.words.flags import Options
+from netd.cli.words.ports import parse_range
 from netd.client.api import ApiError, Unreachable
 
 _MANY = "CONTAINER [CONTAINER...]"
@@ -147,8 +147,8 @@ def _padded(cell: str) -> str:
     flags.boolean("force", "f", "Do not prompt for confirmation"),
 )
 def prune(cli: Cli, options: Options, arguments: list[str]) -> int:
-    from netd.cli.network import confirm
-    from netd.cli.units import human_size
+    from netd.cli.verbs.network import confirm
+    from netd.cli.words.units import human_size
 
     if not (options.force or confirm(_PRUNE_WARNING)):
         return 0

@@ -1,0 +1,1 @@
+"""The words of a command line: flags and their values, and what is printed."""
