@@ -6,19 +6,13 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from netd.cli.words.failure import Failure
 from netd.cli.words.flags import Flag, Options
 
 if TYPE_CHECKING:
     from netd.client.api import Client
 
-
-class Failure(Exception):
-    """Ends the verb with `status`; `message`, if any, goes to stderr as it is."""
-
-    def __init__(self, message: str = "", status: int = 1) -> None:
-        super().__init__(message)
-        self.message = message
-        self.status = status
+__all__ = ["Arity", "Cli", "Command", "Failure", "Run", "arity_error", "command"]
 
 
 class Arity(NamedTuple):

@@ -15,9 +15,11 @@ from dns.client import Resolver
 from drivers.kernel import Kernel
 from kvstore.contract import Store
 from kvstore.open import open_store
-from netd.api.server.app import Services, make_app
+from netd.api.routes import ROUTES
+from netd.api.server.app import Api
 from netd.api.server.listen import Listeners
 from netd.api.server.metrics import serving
+from netd.api.server.services import Services
 from netd.cluster.cluster import Cluster
 from netd.config import load as configuration
 from netd.config.cluster import parse_advertise
@@ -136,9 +138,8 @@ class Daemon:
         tasks.keep_running(attached.watch, "watching attached namespaces")
         naming = Naming(networks.find, partial(_find_sandbox, containers, attached), names)
         metrics = Metrics(system, networks, names, kernel, hosts)
-        app = make_app(
-            Services(networks, containers, images, events, system, streams, attached, naming, metrics, hosts)
-        )
+        services = Services(networks, containers, images, events, system, streams, attached, naming, metrics, hosts)
+        app = Api(services, ROUTES)
         await stack.enter_async_context(serving(config.metrics_addr, metrics))
         listeners = Listeners(app, config)
         await listeners.start()

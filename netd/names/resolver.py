@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
 from typing import TypeVar
@@ -40,7 +42,6 @@ from netd.names import resolvconf
 from netd.names.dirty import Dirty
 from netd.names.hostresolv import HostResolvConf
 from netd.names.static import StaticRecords
-from netd.sandboxes.namespaces import Sockets
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,15 @@ T = TypeVar("T")
 
 PATIENCE = 2.0  # seconds an operation waits for the resolver, once; from then on it is away until it is found again
 _RETRY_SECONDS = 0.2  # until a resolver process that has gone has a successor
+
+
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """What the resolver needs to answer a namespace: its sockets on 127.0.0.11, and the namespace itself."""
+
+    udp: socket.socket
+    tcp: socket.socket
+    namespace: int  # a descriptor
 
 
 class Names:

@@ -4,25 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from drivers import netns
 from drivers.spec import DriverError
+from netd.names.resolver import Sockets
 
 OWN = "/proc/self/ns/net"
-
-
-@dataclass(frozen=True, slots=True)
-class Sockets:
-    """What the resolver needs to answer a namespace: its sockets on 127.0.0.11, and the namespace itself."""
-
-    udp: socket.socket
-    tcp: socket.socket
-    namespace: int  # a descriptor
 
 
 def _opened(path: str) -> int:

@@ -15,8 +15,10 @@ from typing import Any, cast
 
 import uvloop
 
-from netd.api.server.app import Services, make_app
+from netd.api.routes import ROUTES
+from netd.api.server.app import Api
 from netd.api.server.listen import Listeners
+from netd.api.server.services import Services
 from netd.config.values import Config
 from netd.containers.execs import Exec
 from netd.core.errors import Conflict, NotFound, NotModified
@@ -258,7 +260,7 @@ class Double:
         self._stop = asyncio.Event()
         parts: Any = (self.networks, self.containers, self.images, self.events, System(), self.streams)
         absent = dict.fromkeys(("attached", "naming", "metrics", "hosts"), cast(Any, None))
-        self.api = make_app(Services(*parts, **absent))
+        self.api = Api(Services(*parts, **absent), ROUTES)
         listeners = Listeners(self.api, self._config)
         try:
             await listeners.start()

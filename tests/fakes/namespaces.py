@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from drivers.spec import DriverError
-from netd.sandboxes.namespaces import Sockets
+from netd.names.resolver import Sockets
 from tests.fakes.calls import Calls, before, step, stepped
 
 _DIRECTORY = Path("/fake/netns")

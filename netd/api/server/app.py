@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import cast
 
 from aiohttp import web
 
 from drivers.spec import DriverError, InvalidOption, OptionConflict
 from kvstore.contract import StoreError, StoreUnavailable
-from netd.api.routes import containers, execs, extras, images, networks, refused, streams, system, volumes
 from netd.api.server import versions
 from netd.api.server.call import Call, failure
 from netd.api.server.connection import Connection
@@ -21,38 +20,19 @@ from netd.api.server.services import Services
 from netd.core.errors import NetdError
 from netd.core.tasks import Tasks
 
-__all__ = ["Api", "Services", "make_app"]
-
 log = logging.getLogger(__name__)
 
 _HEAD_LIMIT = 16 * 1024  # bytes of one header field; Docker's server takes more, but nobody sends it
 _STOP_SECONDS = 10  # how long a stopping daemon waits for calls under way
 
-_ROUTES = (
-    *system.ROUTES,
-    *networks.ROUTES,
-    *containers.ROUTES,
-    *streams.ROUTES,
-    *execs.ROUTES,
-    *images.ROUTES,
-    *volumes.ROUTES,
-    *extras.ROUTES,
-    *refused.ROUTES,
-)
-
-
 _Answer = Coroutine[object, object, web.StreamResponse]
 
 
-def make_app(services: Services) -> Api:
-    """The protocol factory of the listeners; to be called in the running event loop."""
-    return Api(services)
-
-
 class Api(web.Server):
-    """One HTTP server over one daemon's services; every accepted connection gets a `Connection`."""
+    """One HTTP server over one daemon's services; every accepted connection gets a `Connection`. Make it in the
+    running event loop."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, routes: Iterable[Route]) -> None:
         super().__init__(
             self._handle,
             handler_cancellation=True,
@@ -62,7 +42,7 @@ class Api(web.Server):
             auto_decompress=False,
         )
         self._services = services
-        self._router = Router(_ROUTES)
+        self._router = Router(routes)
         self._streaming: set[asyncio.Task[object]] = set()
         self._tasks = Tasks()
 

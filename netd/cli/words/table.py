@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 
-from netd.cli.command import Failure
 from netd.cli.template import Row, Template, TemplateError
+from netd.cli.words.failure import Failure
 
 _MIN_WIDTH = 10
 _GAP = 3
