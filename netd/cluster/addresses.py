@@ -6,6 +6,7 @@ the store still has in this host's name beside it is given back.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -17,12 +18,12 @@ from itertools import chain
 import msgspec
 
 from kvstore.contract import Entry, Store, VersionMismatch
-from netd.cluster.calls import in_time, patiently
+from netd.cluster.calls import LIMIT, in_time, patiently
 from netd.cluster.claims import Claim, Claims
 from netd.cluster.hosts import Hosts
 from netd.cluster.model import GlobalNetwork
 from netd.cluster.spaces import ClusterAddressSpace
-from netd.core.errors import Forbidden, InvalidParameter, NetdError
+from netd.core.errors import Forbidden, InvalidParameter, NetdError, Unavailable
 from netd.core.tasks import Tasks
 from netd.model.networks import IPAMConfig
 
@@ -62,6 +63,7 @@ class Addresses:
         self._hosts = hosts
         self._live: dict[str, _Live] = {}
         self._claiming: Counter[str] = Counter()  # owners for whom a claim is under way
+        self._doubtful = asyncio.Event()  # the store may have what nobody here has any more
 
     # ---- taking and giving back -------------------------------------------------------------------------
 
@@ -73,8 +75,12 @@ class Addresses:
         What `owner` has already is given again. Raises `InvalidParameter` (outside every subnet), `Forbidden`
         (taken), `NetdError` (nothing left) or `Unavailable`.
         """
-        async with in_time():
-            return await self._allocate(network, owner, version, wanted)
+        try:
+            async with in_time():
+                return await self._allocate(network, owner, version, wanted)
+        except Unavailable:
+            self._doubtful.set()
+            raise
 
     async def _allocate(self, network: GlobalNetwork, owner: str, version: int, wanted: Address | None) -> Interface:
         incarnation = await self._hosts.member()
@@ -117,15 +123,19 @@ class Addresses:
     async def release(self, network_id: str, owner: str, *, name: str | None = None) -> None:
         """Give back all that `owner` has on a network, or (`name`) only what an earlier name of its container was.
 
-        What the store cannot be told now is given back by a later `sweep`. Raises `Unavailable`, for information.
+        What the store cannot be told now is given back when it answers. Raises `Unavailable`, for information.
         """
         await self.give_back(self.disown(network_id, owner, name=name), owner)
 
     async def give_back(self, keys: Iterable[Key], owner: str) -> None:
         """Tell the store what `owner` has been made to `disown`. Raises `Unavailable`, for information."""
-        for key in keys:
-            claims, claimed = self._claims(key)
-            await claims.release(claimed, owner)
+        try:
+            for key in keys:
+                claims, claimed = self._claims(key)
+                await claims.release(claimed, owner)
+        except Unavailable:
+            self._doubtful.set()
+            raise
 
     def disown(self, network_id: str, owner: str, *, name: str | None = None) -> list[Key]:
         """Have nothing of `owner` any more, or no name but `name`; without telling the store."""
@@ -217,6 +227,18 @@ class Addresses:
                 claim = decode(entry)
                 if claim.host == self._hosts.me.name and not self._wanted(entry.key, claim):
                     await self._drop(entry)
+
+    async def settle_doubts(self) -> None:
+        """Give back what may have been claimed in vain once the store answers again; for ever, as a task."""
+        while True:
+            await self._doubtful.wait()
+            self._doubtful.clear()
+            try:
+                for _ in range(2):  # what was on its way when we gave up may arrive late
+                    await asyncio.sleep(LIMIT)
+                    await self.sweep()
+            except Unavailable:
+                self._doubtful.set()
 
     def _wanted(self, key: str, claim: Claim) -> bool:
         kind, network_id, *_, name = key.split("/")

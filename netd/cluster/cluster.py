@@ -147,6 +147,7 @@ class Cluster:
             (self.hosts.watch, "watching the cluster's hosts"),
             (self.networks.watch, "watching global networks"),
             (self.endpoints.replay, "telling the cluster what it has missed"),
+            (self.addresses.settle_doubts, "giving back what was claimed in vain"),
             (self._sweeper.run, "sweeping the cluster store"),
             (self._resync, "telling the cluster this host's endpoints"),
             (self._reconsider, "following hosts that come and go"),

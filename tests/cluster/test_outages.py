@@ -86,7 +86,8 @@ def test_endpoints_outlive_a_store_that_is_away_for_longer_than_the_lease(own_se
 
 
 async def held(host: Host) -> set[str]:
-    """The addresses that are taken, as far as the store tells now."""
-    with contextlib.suppress(StoreUnavailable):
-        return {entry.key.rpartition("/")[2] for entry in await host.cluster.store.list("ipam/")}
-    return set()
+    """The addresses that are taken, as the store tells when it answers."""
+    while True:
+        with contextlib.suppress(StoreUnavailable):
+            return {entry.key.rpartition("/")[2] for entry in await host.cluster.store.list("ipam/")}
+        await asyncio.sleep(0.1)
