@@ -7,6 +7,7 @@ What happens to one container happens in turn: whoever calls `start`, `remove` o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -95,20 +96,21 @@ class Lifecycle:
 
     def _believe(self, live: LiveContainer, record: Container) -> None:
         live.record = record
-        if not self._is_stored(live):
+        if not (self._is_stored(live) or live.storing):
+            live.storing = True
             self._tasks.start(self._store_again(live), f"storing the state of container {record.name}")
 
     def _is_stored(self, live: LiveContainer) -> bool:
         return self._records.items.get(live.record.id) is live.record
 
     async def _store_again(self, live: LiveContainer) -> None:
-        while True:
+        while live.storing:
             await asyncio.sleep(RETRY)
             async with live.lock:
-                if not live.gone and not self._is_stored(live):
-                    await self._store(live.record)
-                if live.gone or self._is_stored(live):
-                    return
+                if not (live.gone or self._is_stored(live)):
+                    with contextlib.suppress(StoreError, NetdError):  # told already
+                        await self._records.put(live.record.id, live.record)
+                live.storing = not (live.gone or self._is_stored(live))
 
     def publish(self, action: str, record: Container, extra: dict[str, str] | None = None) -> None:
         """Tell an event of this container."""

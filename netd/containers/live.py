@@ -38,6 +38,7 @@ class LiveContainer:
     restarter: asyncio.Task[None] | None = None
     pending: list[PendingStreams] = field(default_factory=list)
     restarting: bool = False  # by `restart`: its end is not the end
+    storing: bool = False  # again and again, until the store has the record
     removing: bool = False  # by `rm -f`: what is killed is not started again
     delay: float = 0  # seconds, of the last restart by policy
 

@@ -78,6 +78,15 @@ def test_a_full_disk_does_not_keep_a_container_from_ending(host: Host) -> None:
     assert not host.world.kernel.sandboxes
 
 
+def test_however_often_its_start_fails_meanwhile_one_job_waits_for_room_on_the_disk(host: Host) -> None:
+    host.run(policy="always")
+    fails(host, host.world.store, "cas", FULL)
+    jobs = len(host.world.loop.tasks)
+    host.ends()
+    host.after(30)  # its starts cannot be stored either
+    assert len(host.world.loop.tasks) - jobs <= 1
+
+
 def test_what_a_full_disk_refused_is_stored_when_there_is_room(host: Host) -> None:
     host.run()
     fails(host, host.world.store, "cas", FULL)
