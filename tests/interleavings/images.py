@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from netd.core.filters import Filters
-from netd.images import unpack as archive
+from netd.images import store
+from netd.images.unpack import Layer, unpack
 from netd.model.containers import ContainerCreate, HostConfig
 from netd.model.images import Image
 from tests.fakes.calls import step
 from tests.fakes.world import IMAGE
 from tests.interleavings.engine import Operation, kill_and_load
 from tests.interleavings.scene import BasicScene
-
-_unpack = archive.unpack
 
 
 @dataclass(frozen=True)
@@ -42,12 +41,12 @@ class Images(BasicScene):
 
     def __init__(self, root: Path, state: State) -> None:
         super().__init__(root)
-        archive.unpack = _unpacked
+        store.unpack = _unpacked
         self.lib = ""
         self.world.run(self._make(state))
 
     def close(self) -> None:
-        archive.unpack = _unpack
+        store.unpack = unpack
         super().close()
 
     async def _make(self, state: State) -> None:
@@ -72,10 +71,10 @@ STATES = {
 }
 
 
-async def _unpacked(chunks: AsyncIterator[bytes], directory: Path) -> archive.Layer:
+async def _unpacked(chunks: AsyncIterator[bytes], directory: Path) -> Layer:
     async for _ in chunks:
         await step()
-    return archive.Layer("sha256:" + "2" * 64, 1)
+    return Layer("sha256:" + "2" * 64, 1)
 
 
 async def _chunks() -> AsyncIterator[bytes]:

@@ -10,10 +10,14 @@ from typing import Any
 
 import pytest
 
+from netd.containers.lifecycle import Lifecycle
 from netd.containers.live import LiveContainer
 from netd.containers.manager import ContainerManager
-from netd.core.errors import Conflict
+from netd.containers.signals import Signals
+from netd.core.errors import Conflict, NotModified
+from netd.core.filters import Filters
 from netd.images.store import ImageStore
+from netd.model.containers import Container
 from netd.model.images import Image
 from netd.names.dirty import Dirty
 from netd.networks.live import LiveNetworks
@@ -65,6 +69,34 @@ def _rm_looks_before_it_waits(patch: Patch) -> None:
     patch.setattr(ContainerManager, "remove", remove)
 
 
+def _a_stop_between_two_restarts_stops_nothing(patch: Patch) -> None:
+    stop = Signals.stop
+
+    async def hasty(self: Signals, live: LiveContainer, signal: str = "", timeout: int | None = None) -> None:
+        if not live.record.state.alive:
+            raise NotModified("it does not run")
+        await stop(self, live, signal, timeout)
+
+    patch.setattr(Signals, "stop", hasty)
+
+
+def _prune_gives_up_when_one_goes_meanwhile(patch: Patch) -> None:
+    async def prune(self: ContainerManager, filters: Filters) -> list[str]:
+        idle = [live.record.id for live in self.live.values() if not live.record.state.running]
+        for identity in idle:
+            await self.remove(identity, force=False, volumes=False, link=False)
+        return idle
+
+    patch.setattr(ContainerManager, "prune", prune)
+
+
+def _an_end_that_cannot_be_stored_is_not_believed(patch: Patch) -> None:
+    async def store(self: Lifecycle, record: Container) -> None:
+        await self._records.put(record.id, record)
+
+    patch.setattr(Lifecycle, "_store", store)
+
+
 def _what_the_resolver_was_not_told_is_forgotten(patch: Patch) -> None:
     patch.setattr(Dirty, "mark_network", lambda self, network_id: None)
     patch.setattr(Dirty, "mark_sandbox", lambda self, sandbox_id: None)
@@ -87,6 +119,9 @@ def _a_network_that_goes_can_be_joined(patch: Patch) -> None:
     [
         (_who_waited_does_not_look_whether_it_is_gone, containers.STATES["created"], "rm web", "start web"),
         (_rm_looks_before_it_waits, containers.STATES["created"], "start web", "rm web"),
+        (_a_stop_between_two_restarts_stops_nothing, containers.STATES["backing-off"], "time passes", "stop web"),
+        (_prune_gives_up_when_one_goes_meanwhile, containers.STATES["created"], "prune", "rm web"),
+        (_an_end_that_cannot_be_stored_is_not_believed, containers.STATES["running"], "ends web", "stop web"),
         (_what_the_resolver_was_not_told_is_forgotten, containers.STATES["running"], "stop web", "start web"),
         (_an_image_is_not_held_while_a_container_is_made_of_it, images.STATES["one-name"], "create", "rmi id"),
         (_a_network_that_goes_can_be_joined, networks.STATES["configured"], "rm", "start"),
