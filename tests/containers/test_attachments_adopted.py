@@ -1,0 +1,159 @@
+"""A container's new name in every table, and what a killed daemon left half-way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from kvstore.contract import StoreUnavailable
+from netd.core.errors import NetdError
+from netd.model.networks import (
+    EndpointIPAMConfig,
+    EndpointSettings,
+    NetworkConnect,
+    NetworkDisconnect,
+)
+from tests.containers.attaching import (
+    EPHEMERAL,
+    attachments,
+    connect,
+    members_of,
+    names_on,
+    network,
+    networks,
+    sandbox,
+)
+from tests.containers.conftest import Host
+from tests.fakes.world import World
+
+# ---- names ----------------------------------------------------------------------------------------------
+
+
+class Clustered(Host):
+    """A host with the network far, which other hosts are on too, besides blue."""
+
+    def __init__(self, root: Path) -> None:
+        self.world = World(root, clustered=True)
+        self.world.cluster.networks.make_elsewhere("far", "10.9.0.0/24")
+        self.world.run(self.world.cluster.networks.refresh())
+        network(self, "blue")
+
+
+@pytest.fixture
+def clustered(tmp_path: Path) -> Iterator[Host]:
+    made = Clustered(tmp_path / "data")
+    yield made
+    made.world.close()
+
+
+def shown(host: Host) -> dict[str, set[str]]:
+    """What a running container is called in each table."""
+    daemon, cluster = host.world.daemon, host.world.cluster
+    members = [m for live in daemon.networks.live.values() for m in live.members.values()]
+    return {
+        "sandbox": {sandbox(host).name},
+        "members": {member.container for member in members},
+        "cluster": {endpoint.name for endpoint in cluster.endpoints.own.values()},
+        **{f"names on {each}": names_on(host, each) & {"web", "store"} for each in ("blue", "far")},
+    }
+
+
+def everywhere(name: str) -> dict[str, set[str]]:
+    return {table: {name} for table in ("sandbox", "members", "cluster", "names on blue", "names on far")}
+
+
+def test_a_new_name_replaces_the_old_one_in_every_table(clustered: Host) -> None:
+    clustered.run()
+    connect(clustered, "far", EndpointSettings(aliases=["www"]))
+    assert shown(clustered) == everywhere("web")
+    clustered.world.run(attachments(clustered).rename(replace(clustered.record(), name="store")))
+    assert shown(clustered) == everywhere("store")
+    assert "www" in names_on(clustered, "far")
+
+
+@pytest.mark.parametrize(
+    ("broken", "error"), [("Store.cas", StoreUnavailable), ("Endpoints.put", NetdError)], ids=["store", "cluster"]
+)
+def test_a_new_name_that_is_refused_is_in_no_table(clustered: Host, broken: str, error: type[Exception]) -> None:
+    clustered.run()
+    connect(clustered, "far")
+    clustered.world.calls.broken.add(broken)
+    with pytest.raises(error):
+        clustered.world.run(attachments(clustered).rename(replace(clustered.record(), name="store")))
+    clustered.world.calls.broken.clear()
+    assert shown(clustered) == everywhere("web")
+
+
+def test_a_container_that_does_not_run_is_in_no_table(host: Host) -> None:
+    host.create()
+    host.world.run(attachments(host).rename(replace(host.record(), name="store")))
+    assert names_on(host, "blue") == set()
+
+
+# ---- what a killed daemon left half-way -----------------------------------------------------------------
+
+
+def killed_when_stored(host: Host, work: object, stored: Callable[[], bool]) -> None:
+    """The daemon is killed just when the container's record says what is to be; then there is another one."""
+    host.world.loop.create_task(work)
+    while not stored():
+        assert host.world.loop.step() is not None, "it never comes about"
+    host.world.restart_daemon()
+
+
+def stored_record(host: Host) -> str:
+    return next(iter(host.world.store.under("containers").values())).decode()
+
+
+def test_a_rename_is_carried_through(host: Host) -> None:
+    host.run()
+    work = host.world.daemon.containers.rename("web", "store")
+    killed_when_stored(host, work, lambda: '"store"' in stored_record(host))
+    assert sandbox(host, "store").name == "store"
+    assert {"web", "store"} & names_on(host, "blue") == {"store"}
+
+
+def test_a_connection_was_none(host: Host) -> None:
+    host.run(network_mode="bridge")
+    settings = EndpointSettings(ipam_config=EndpointIPAMConfig(ipv4_address=_free(host)))
+    work = host.world.daemon.containers.connect("blue", NetworkConnect(container="web", endpoint_config=settings))
+    killed_when_stored(host, work, lambda: '"blue"' in stored_record(host))
+    assert networks(host) == ({"bridge"}, {"bridge"})
+    host.create("other", network_mode="bridge")
+    host.containers.connect("blue", NetworkConnect(container="other", endpoint_config=settings))
+    host.containers.start("other")
+
+
+def _free(host: Host) -> str:
+    """An address on blue that somebody may ask for."""
+    gateway = (host.world.daemon.networks.by_name("blue").record.ipam.config or [])[0].gateway
+    return gateway[: gateway.rindex(".") + 1] + str(int(gateway.rpartition(".")[2]) + 3)
+
+
+def test_a_disconnection_is_carried_through(host: Host) -> None:
+    host.run(network_mode="bridge")
+    connect(host, "blue")
+    work = host.world.daemon.containers.disconnect("blue", NetworkDisconnect(container="web"))
+    killed_when_stored(host, work, lambda: '"blue"' not in stored_record(host))
+    assert networks(host) == ({"bridge"}, {"bridge"})
+    assert names_on(host, "blue") == set()
+    assert not members_of(host, "blue")
+
+
+def test_what_runs_as_it_should_is_left_as_it_is(host: Host) -> None:
+    host.run(port_bindings=EPHEMERAL)
+    record, there = host.record(), sandbox(host)
+    assert host.world.run(attachments(host).adopt(record)) is record
+    assert sandbox(host) is there
+
+
+def test_a_global_network_that_is_lost_stays_among_the_settings(clustered: Host) -> None:
+    clustered.run()
+    connect(clustered, "far")
+    endpoint = next(e for e in sandbox(clustered).endpoints if e.network == "far")
+    clustered.world.run(attachments(clustered).lose(clustered.record(), endpoint.id))
+    clustered.world.restart_daemon()
+    assert set(clustered.record().networks) == {"blue", "far"}
