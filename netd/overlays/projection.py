@@ -61,10 +61,10 @@ class Projection:
             self._present.add(network.id)
 
     async def _tell_names(self, network_id: str, remote: Sequence[EndpointRecord]) -> None:
+        """Those of other hosts: this host's are told one by one, once they are recorded."""
         live = self._table.items.get(network_id)
         if live is not None:
-            own = [member.endpoint for member in live.members.values()]
-            await self._names.put_network(live.record, [*own, *map(shown, remote)])
+            await self._names.put_network(live.record, map(shown, remote))
 
     async def leave_unused(self, network_id: str) -> None:
         """Take a network out of the kernel if nobody here is on it."""
