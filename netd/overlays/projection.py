@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from ipaddress import ip_address
 from weakref import WeakValueDictionary
 
@@ -101,11 +102,13 @@ class Projection:
             if network_id not in self._present:
                 return  # `ensure` takes them all
             for endpoint in gone:
-                await self._names.leave(shown(endpoint))
-                await self._kernel.remove_peer(network_id, endpoint.id)
+                with _by_itself(endpoint):
+                    await self._names.leave(shown(endpoint))
+                    await self._kernel.remove_peer(network_id, endpoint.id)
             for endpoint in present:
-                await self._kernel.put_peer(network_id, _peer(endpoint))
-                await self._names.join(shown(endpoint))
+                with _by_itself(endpoint):
+                    await self._kernel.put_peer(network_id, _peer(endpoint))
+                    await self._names.join(shown(endpoint))
 
     async def endpoint_lost(self, endpoint: EndpointRecord, reason: str) -> None:
         log.error(
@@ -113,6 +116,15 @@ class Projection:
             *(endpoint.name, reason),
         )
         self.lost.put_nowait(endpoint)
+
+
+@contextmanager
+def _by_itself(endpoint: EndpointRecord) -> Iterator[None]:
+    """One of several changes: if it fails the others follow all the same."""
+    try:
+        yield
+    except Exception:
+        log.exception("container %s on host %s could not be followed", endpoint.name, endpoint.host)
 
 
 def _peer(record: EndpointRecord) -> spec.Peer:
