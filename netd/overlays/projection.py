@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 
 from drivers import spec
 from drivers.kernel import Kernel
+from drivers.spec import DriverError
 from netd.cluster.model import EndpointRecord, GlobalNetwork
 from netd.core.teardown import Teardown
 from netd.model.sandboxes import Endpoint
@@ -45,7 +46,10 @@ class Projection:
         self._present.update(network_ids)
         for network_id in network_ids:
             if peers := [_peer(e) for e in remote(network_id)]:
-                await self._kernel.ensure_peers(network_id, peers)
+                try:
+                    await self._kernel.ensure_peers(network_id, peers)
+                except DriverError as error:
+                    log.error("network %s has the peers from before, not those of now: %s", network_id[:12], error)
 
     async def ensure(self, network: spec.Network, remote: Callable[[str], Sequence[EndpointRecord]]) -> None:
         """Have a network in the kernel, with the endpoints of other hosts as peers and names."""
