@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import logging
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from msgspec.structs import replace
 
@@ -57,19 +57,36 @@ class LocalScope:
     async def load(self) -> None:
         """Bring the stored networks back to life and make the three predefined ones if they are missing."""
         await self._records.load()
-        stored = sorted(self._records.items.values(), key=lambda n: n.created)
-        for record in stored:
-            for item in record.ipam.config or ():
-                if not record.config_only:
-                    await self._pools.request(subnet=ip_network(item.subnet))
-            self._show(record)
+        present = {}
+        for key, record in sorted(self._records.items.items(), key=lambda item: item[1].created):
+            try:
+                await self._bring_back(record)
+                present[record.name] = record
+            except Exception as error:
+                log.error("the record of network %s makes no sense, it is left alone: %s", record.name, error)
+                self._records.disbelieve(key)
         predefined = Predefined(self._records, self._pools, self._kernel)
-        present = {record.name: record for record in stored}
         for name in PREDEFINED:
             if name not in present:
                 self._show(await predefined.make(name, self._config))
         if "bridge" in present:
             self._show(await predefined.readdressed(present["bridge"], self._config))
+
+    async def _bring_back(self, record: Network) -> None:
+        """A stored network, with its subnets; if this fails, none of them is taken."""
+        subnets = () if record.config_only else network_spec(record).subnets
+        if record.name == "bridge" and not subnets:
+            raise ValueError("it has no subnet")
+        taken: list[IPv4Network | IPv6Network] = []
+        try:
+            for subnet in subnets:
+                pool = await self._pools.request(subnet=subnet.pool)
+                taken.append(pool)
+            self._show(record)
+        except BaseException:
+            for pool in taken:
+                self._pools.release(pool)
+            raise
 
     def _show(self, record: Network) -> None:
         self._table.put(LiveNetwork(record, Addresses() if record.config_only else Addresses.of(record)))

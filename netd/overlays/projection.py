@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from ipaddress import ip_address
 from weakref import WeakValueDictionary
 
 from drivers import spec
 from drivers.kernel import Kernel
+from drivers.spec import DriverError
 from netd.cluster.model import EndpointRecord, GlobalNetwork
 from netd.core.teardown import Teardown
 from netd.model.sandboxes import Endpoint
@@ -44,7 +46,10 @@ class Projection:
         self._present.update(network_ids)
         for network_id in network_ids:
             if peers := [_peer(e) for e in remote(network_id)]:
-                await self._kernel.ensure_peers(network_id, peers)
+                try:
+                    await self._kernel.ensure_peers(network_id, peers)
+                except DriverError as error:
+                    log.error("network %s has the peers from before, not those of now: %s", network_id[:12], error)
 
     async def ensure(self, network: spec.Network, remote: Callable[[str], Sequence[EndpointRecord]]) -> None:
         """Have a network in the kernel, with the endpoints of other hosts as peers and names."""
@@ -61,10 +66,10 @@ class Projection:
             self._present.add(network.id)
 
     async def _tell_names(self, network_id: str, remote: Sequence[EndpointRecord]) -> None:
+        """Those of other hosts: this host's are told one by one, once they are recorded."""
         live = self._table.items.get(network_id)
         if live is not None:
-            own = [member.endpoint for member in live.members.values()]
-            await self._names.put_network(live.record, [*own, *map(shown, remote)])
+            await self._names.put_network(live.record, map(shown, remote))
 
     async def leave_unused(self, network_id: str) -> None:
         """Take a network out of the kernel if nobody here is on it."""
@@ -101,11 +106,13 @@ class Projection:
             if network_id not in self._present:
                 return  # `ensure` takes them all
             for endpoint in gone:
-                await self._names.leave(shown(endpoint))
-                await self._kernel.remove_peer(network_id, endpoint.id)
+                with _by_itself(endpoint):
+                    await self._names.leave(shown(endpoint))
+                    await self._kernel.remove_peer(network_id, endpoint.id)
             for endpoint in present:
-                await self._kernel.put_peer(network_id, _peer(endpoint))
-                await self._names.join(shown(endpoint))
+                with _by_itself(endpoint):
+                    await self._kernel.put_peer(network_id, _peer(endpoint))
+                    await self._names.join(shown(endpoint))
 
     async def endpoint_lost(self, endpoint: EndpointRecord, reason: str) -> None:
         log.error(
@@ -113,6 +120,15 @@ class Projection:
             *(endpoint.name, reason),
         )
         self.lost.put_nowait(endpoint)
+
+
+@contextmanager
+def _by_itself(endpoint: EndpointRecord) -> Iterator[None]:
+    """One of several changes: if it fails the others follow all the same."""
+    try:
+        yield
+    except Exception:
+        log.exception("container %s on host %s could not be followed", endpoint.name, endpoint.host)
 
 
 def _peer(record: EndpointRecord) -> spec.Peer:

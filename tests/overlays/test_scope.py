@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import chain
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from msgspec.structs import replace
 
-from netd.cluster.model import EndpointRecord
 from netd.core.errors import Conflict, Forbidden, NotFound, Unavailable
 from netd.core.filters import Filters
 from netd.model.networks import (
@@ -19,60 +16,14 @@ from netd.model.networks import (
     EndpointSettings,
     IPAMConfig,
     NetworkCreate,
-    StaticRecord,
 )
-from netd.model.sandboxes import Endpoint, Sandbox
 from netd.networks.endpoints import EndpointRequest
-from tests.fakes.calls import step
 from tests.fakes.points import failures, meetings, refusal
 from tests.fakes.world import World
+from tests.overlays.conftest import WEB, here, join, leave
 
-FAR = EndpointRecord(
-    id="f", network_id="far" * 8, name="db", mac="02:42:00:00:00:01", ipv4="10.9.0.9/24", names=("db",), host="far",
-    vtep="192.0.2.2",
-)  # fmt: skip
-WEB = Sandbox(id="5", container_id="c" * 64, name="web", netns="/n")
-OTHER = Sandbox(id="6", container_id="d" * 64, name="other", netns="/m")
 LOCAL = NetworkCreate(name="local", ipam=IPAM(config=[IPAMConfig(subnet="10.77.0.0/28")]))
 GLOBAL = NetworkCreate(name="global", driver="overlay")
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Callable[[], World]:
-    """A host of a cluster, which knows of the overlay `far` with the endpoint `db` on another host."""
-
-    def build() -> World:
-        made = World(tmp_path, clustered=True)
-        far = made.cluster.networks.make_elsewhere("far", "10.9.0.0/24")
-        made.cluster.remote.records[far.id] = [FAR]
-        made.run(made.cluster.networks.refresh())
-        return made
-
-    return build
-
-
-@pytest.fixture
-def world(make: Callable[[], World]) -> Iterator[World]:
-    made = make()
-    yield made
-    made.close()
-
-
-async def join(world: World, sandbox: Sandbox = WEB, settings: EndpointSettings | None = None) -> Endpoint:
-    networks = world.daemon.networks
-    request = EndpointRequest(settings or EndpointSettings(), "eth0", names=(sandbox.name,))
-    return await networks.join(networks.find("far"), sandbox, request)
-
-
-async def leave(world: World, endpoint: Endpoint) -> None:
-    world.daemon.networks.leave(endpoint)
-
-
-def here(world: World) -> bool:
-    """Whether the network is in this host's kernel; the resolver must know it exactly then."""
-    present = "far" * 8 in world.kernel.networks
-    assert ("far" * 8 in world.resolver.networks) == present
-    return present
 
 
 # ---- the store is away ----------------------------------------------------------------------------------
@@ -119,21 +70,6 @@ def test_a_network_made_elsewhere_a_moment_ago_is_found(world: World) -> None:
 # ---- joining and leaving --------------------------------------------------------------------------------
 
 
-def test_the_first_endpoint_brings_the_network_and_the_last_takes_it_away(world: World) -> None:
-    assert not here(world)
-    first, second = world.run(join(world)), world.run(join(world, OTHER))
-    assert here(world)
-    assert world.kernel.peers["far" * 8] == {"f"}
-    assert set(world.resolver.networks["far" * 8]) >= {"f"}
-    world.run(leave(world, first))
-    world.loop.settle()
-    assert here(world)
-    world.run(leave(world, second))
-    world.loop.settle()
-    assert not here(world)
-    assert not world.cluster.endpoints.own and not world.cluster.addresses.held
-
-
 def test_a_join_that_fails_leaves_nothing(make: Callable[[], World]) -> None:
     seen = set()
     for world, failed, error in failures(make, join):
@@ -147,26 +83,6 @@ def test_a_join_that_fails_leaves_nothing(make: Callable[[], World]) -> None:
         assert not world.daemon.networks.find("far").members, failed
         assert world.run(join(world)), failed
     assert {"Addresses.allocate", "Endpoints.put", "Kernel.ensure_network", "Kernel.ensure_peers"} <= seen
-
-
-def test_whoever_joins_while_the_last_one_leaves_has_a_network(make: Callable[[], World]) -> None:
-    def joined() -> World:
-        world = make()
-        world.run(join(world))
-        return world
-
-    async def last_leaves(world: World) -> None:
-        members = world.daemon.networks.find("far").members.values()
-        await leave(world, next(m.endpoint for m in members if m.container == "web"))
-        for _ in range(20):  # while the store, the kernel and the resolver are told
-            await step()
-
-    leaving_first = ((world, found) for world, _, found in meetings(joined, last_leaves, lambda w: join(w, OTHER)))
-    joining_first = ((world, found) for world, found, _ in meetings(joined, lambda w: join(w, OTHER), last_leaves))
-    for world, joining in chain(leaving_first, joining_first):
-        assert isinstance(joining, Endpoint)
-        assert here(world)
-        assert world.kernel.peers["far" * 8] == {"f"}
 
 
 def test_a_network_that_goes_while_it_is_joined_leaves_nothing(make: Callable[[], World]) -> None:
@@ -244,21 +160,6 @@ def test_a_network_stays_whole_when_its_removal_fails(make: Callable[[], World])
         assert world.run(join(world))
 
 
-def test_static_records_stay_when_the_last_container_leaves_and_go_with_the_network(world: World) -> None:
-    names = world.daemon.names
-    endpoint = world.run(join(world))
-    given = StaticRecord(name="printer", type="A", data="10.9.0.200")
-    world.run(names.add_static("far" * 8, given, lambda: world.daemon.networks.find("far" * 8)))
-    world.run(leave(world, endpoint))
-    world.loop.settle()
-    assert names.static("far" * 8) == (given,)
-    world.run(join(world))
-    assert world.resolver.lines["far" * 8] == [given.line]
-    world.run(world.cluster.networks.vanish("far" * 8))
-    assert names.static("far" * 8) == ()
-    assert not world.store.under("dns")
-
-
 # ---- names ----------------------------------------------------------------------------------------------
 
 
@@ -275,16 +176,3 @@ def test_a_rename_that_one_network_refuses_changes_none(world: World) -> None:
         world.run(networks.rename(sandbox, renamed))
     assert {e.name for e in world.cluster.endpoints.own.values()} == {"web"}
     assert len([e for e in world.cluster.endpoints.own.values() if e.network_id == near.id]) == 1
-
-
-# ---- without a cluster ----------------------------------------------------------------------------------
-
-
-def test_a_daemon_without_a_cluster_says_so(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    try:
-        with pytest.raises(Forbidden, match="This node is not a swarm manager"):
-            world.run(world.daemon.networks.create(GLOBAL))
-        world.run(world.daemon.networks.create(replace(LOCAL, name="global")))  # the name is free
-    finally:
-        world.close()
