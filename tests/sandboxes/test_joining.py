@@ -9,10 +9,13 @@ import pytest
 
 from netd.core.errors import NetdError
 from netd.model.containers import ContainerCreate, HostConfig
-from netd.model.networks import IPAM, IPAMConfig, NetworkConnect, NetworkCreate, NetworkDisconnect
+from netd.model.networks import IPAM, EndpointSettings, IPAMConfig, NetworkConnect, NetworkCreate, NetworkDisconnect
 from netd.model.sandboxes import Sandbox
+from netd.networks.endpoints import EndpointRequest
 from netd.overlays.gateway import NETWORK
+from netd.overlays.gateway import NETWORK as GATEWAY
 from netd.sandboxes.attached import AttachRequest
+from netd.sandboxes.joining import Joining
 from tests.fakes.points import failures
 from tests.fakes.world import World
 
@@ -75,6 +78,17 @@ def addresses(world: World) -> set[str]:
     """All that are taken by endpoints."""
     local = {a for n in world.daemon.networks.live.values() for m in n.members.values() for a in m.endpoint.addresses}
     return local | {address for _, address in world.cluster.addresses.held}
+
+
+def test_what_was_planned_is_given_back_with_what_followed_from_it(world: World) -> None:
+    joining: Joining = world.daemon.joining
+    bare = Sandbox(id="5", container_id="c", name="web", netns="/n")
+    wanted = [(world.daemon.networks.find("far"), EndpointRequest(EndpointSettings(), names=("web",)))]
+    planned = world.run(joining.added(bare, wanted))
+    assert [endpoint.network for endpoint in planned.endpoints] == ["far", GATEWAY]
+    joining.give_back(bare, planned)
+    world.loop.settle()
+    assert addresses(world) == set()
 
 
 @pytest.mark.parametrize("kind", ["container", "attached namespace"])

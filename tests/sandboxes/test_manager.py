@@ -10,6 +10,7 @@ from drivers.spec import DriverError
 from kvstore.contract import Entry, StoreUnavailable
 from netd.core.errors import NotFound
 from netd.networks.live import Member
+from netd.sandboxes.manager import SandboxManager
 from tests.fakes.host import Host, host
 from tests.fakes.resolver import Mood
 
@@ -27,7 +28,8 @@ def test_nothing_is_left_of_one_that_was_taken_down() -> None:
     with host() as h:
         red = h.network("red")
         web = h.up("web", red)
-        h.run(h.sandboxes.tear_down(web))
+        manager: SandboxManager = h.sandboxes
+        h.run(manager.tear_down(web))
         assert_gone(h, web.id)
         assert h.names_on(red) == set() and h.taken_on(red) == set()
 

@@ -6,8 +6,18 @@ import logging
 
 import pytest
 
+from netd.sandboxes.reconciler import Reconciler
 from tests.fakes.host import host
 from tests.fakes.resolver import Mood
+
+
+def test_one_pass_over_nothing_asks_the_resolver_nothing() -> None:
+    with host() as h:
+        h.up("web", h.network("red"))
+        reconciler: Reconciler = h.reconciler
+        made = h.calls.made
+        h.run(reconciler.reconcile())
+        assert h.calls.made == made
 
 
 def test_tables_are_told_before_the_sandboxes_that_search_them() -> None:
