@@ -13,6 +13,7 @@ from kvstore.contract import Entry, StoreUnavailable
 from netd.config.values import Config
 from netd.core.errors import Forbidden, NotFound
 from netd.model.networks import IPAM, IPAMConfig, Network, NetworkCreate
+from netd.networks.local import LocalScope
 from tests.fakes.points import failures, meetings, refusal
 from tests.fakes.world import World
 from tests.networks.conftest import NEW, SHOP, create, join_shop, local, names, remove_shop, wrong
@@ -34,6 +35,8 @@ def subnet(world: World, name: str) -> str:
 
 
 def test_the_first_start_makes_the_predefined_networks(world: World) -> None:
+    scope: LocalScope = local(world)
+    assert [network.name for network in scope.specs()] == ["bridge", "shop", "back"], "host and none need nothing"
     drivers = {name: record.driver for name, record in stored(world).items() if name not in ("shop", "back")}
     assert drivers == {"bridge": "bridge", "host": "host", "none": "null"}
     assert subnet(world, "bridge") == "172.17.0.0/28"

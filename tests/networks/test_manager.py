@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from netd.core.errors import Conflict, Forbidden, NotFound
+from netd.networks.manager import NetworkManager
 from tests.fakes.points import failures, meetings, refusal
 from tests.fakes.world import World
 from tests.networks.conftest import SHOP, create, join_shop, names, prune, remove_shop, wrong
@@ -31,6 +32,8 @@ def test_a_name_is_free_again_once_its_network_is_gone(make: Callable[[], World]
 
 def test_a_network_that_somebody_has_joined_is_not_removed(world: World) -> None:
     world.run(join_shop(world))
+    manager: NetworkManager = world.daemon.networks
+    assert len(manager.find("shop").members) == 1
     with pytest.raises(Forbidden, match=r'network shop has active endpoints \(name:"web" id:"\w{12}"\)'):
         world.run(remove_shop(world))
 

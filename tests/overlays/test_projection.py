@@ -12,6 +12,7 @@ from drivers.spec import DriverError
 from netd.cluster.model import GlobalNetwork
 from netd.model.networks import NetworkCreate, StaticRecord
 from netd.model.sandboxes import Endpoint
+from netd.overlays.projection import Projection
 from tests.fakes.calls import step
 from tests.fakes.points import failures, meetings
 from tests.fakes.world import World
@@ -43,7 +44,8 @@ def test_a_network_is_told_to_the_kernel_once_however_many_join(world: World) ->
     made = world.calls.made
     world.run(ensure(world))
     assert world.calls.made == made
-    assert ID in projection(world)
+    projected: Projection = projection(world)
+    assert ID in projected
 
 
 def test_a_network_that_nobody_here_was_on_is_left_without_a_word(world: World) -> None:

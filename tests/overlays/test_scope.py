@@ -18,12 +18,19 @@ from netd.model.networks import (
     NetworkCreate,
 )
 from netd.networks.endpoints import EndpointRequest
+from netd.overlays.scope import Overlays
 from tests.fakes.points import failures, meetings, refusal
 from tests.fakes.world import World
 from tests.overlays.conftest import WEB, here, join, leave
 
 LOCAL = NetworkCreate(name="local", ipam=IPAM(config=[IPAMConfig(subnet="10.77.0.0/28")]))
 GLOBAL = NetworkCreate(name="global", driver="overlay")
+
+
+def test_there_is_one_global_scope_and_it_may_lose_endpoints(world: World) -> None:
+    scope = world.daemon.networks._scopes.everywhere
+    assert isinstance(scope, Overlays)
+    assert scope.loses
 
 
 # ---- the store is away ----------------------------------------------------------------------------------
