@@ -135,6 +135,13 @@ def test_what_a_container_made_of_its_files_is_no_failure(
     assert networks(host) == ({"bridge"}, {"bridge"})
 
 
+def test_a_hosts_file_that_cannot_be_changed_does_not_keep_the_container_from_resolving(host: Host) -> None:
+    host.run(network_mode="bridge")
+    _as_directory(path(host, "hosts"))
+    connect(host, "blue")
+    assert "nameserver 127.0.0.11" in lines(host, "resolv.conf")
+
+
 # ---- refusals -------------------------------------------------------------------------------------------
 
 _SHARED = "container sharing network namespace with another container or host cannot be connected to any other network"
