@@ -44,6 +44,16 @@ def test_the_hosts_file_has_a_line_for_each_address_while_there_is_one(host: Hos
     assert lines(host) == before
 
 
+def test_a_last_line_that_a_user_did_not_end_stays_as_it_is(host: Host) -> None:
+    host.run(network_mode="bridge")
+    before = lines(host)
+    path(host, "hosts").write_text("\n".join([*before, "10.1.1.1\tmine"]))
+    connect(host, "blue")
+    assert lines(host)[:-1] == [*before, "10.1.1.1\tmine"]
+    disconnect(host, "blue")
+    assert lines(host) == [*before, "10.1.1.1\tmine"]
+
+
 def test_resolv_conf_is_rewritten_when_the_container_begins_to_resolve(host: Host) -> None:
     host.run(network_mode="bridge")
     inode = path(host, "resolv.conf").stat().st_ino
