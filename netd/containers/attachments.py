@@ -263,7 +263,8 @@ class Attachments:
             raise
         with self._files_of(record) as etc:
             hostsfile.append(etc.hosts, _own_lines(record, wider, endpoint))
-            if wider.resolves != sandbox.resolves:
+        if wider.resolves != sandbox.resolves:
+            with self._files_of(record) as etc:
                 etc.rewrite_resolv_conf(resolv_conf_text(wider, self._names.settings(wider)))
         self._event("connect", record, endpoint)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -57,10 +58,13 @@ def write(path: Path, text: str) -> None:
 
 
 def append(path: Path, lines: Sequence[str]) -> None:
-    """Add lines at the end; whatever a user edited stays."""
+    """Add lines at the end; whatever a user edited stays, on a line of its own."""
     if lines:
-        with path.open("a") as file:
-            file.write("\n".join([*lines, ""]))
+        with path.open("a+b") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                lines = lines if file.read() == b"\n" else ["", *lines]
+            file.write("\n".join([*lines, ""]).encode())
 
 
 def drop_addresses(path: Path, addresses: Iterable[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -118,19 +119,17 @@ def test_a_rename_is_carried_through(host: Host) -> None:
 
 def test_a_connection_was_none(host: Host) -> None:
     host.run(network_mode="bridge")
-    settings = EndpointSettings(ipam_config=EndpointIPAMConfig(ipv4_address=_free(host)))
-    work = host.world.daemon.containers.connect("blue", NetworkConnect(container="web", endpoint_config=settings))
+    (config,) = host.world.daemon.networks.by_name("blue").record.ipam.config or []
+    free = [str(address) for address in ip_network(config.subnet).hosts() if str(address) != config.gateway]
+    asked = EndpointIPAMConfig(ipv4_address=free[2])
+    body = NetworkConnect(container="web", endpoint_config=EndpointSettings(ipam_config=asked))
+    work = host.world.daemon.containers.connect("blue", body)
     killed_when_stored(host, work, lambda: '"blue"' in stored_record(host))
     assert networks(host) == ({"bridge"}, {"bridge"})
-    host.create("other", network_mode="bridge")
-    host.containers.connect("blue", NetworkConnect(container="other", endpoint_config=settings))
-    host.containers.start("other")
-
-
-def _free(host: Host) -> str:
-    """An address on blue that somebody may ask for."""
-    gateway = (host.world.daemon.networks.by_name("blue").record.ipam.config or [])[0].gateway
-    return gateway[: gateway.rindex(".") + 1] + str(int(gateway.rpartition(".")[2]) + 3)
+    names = [f"n{number}" for number in range(len(free))]
+    for name in names:
+        host.run(name)
+    assert sorted(sandbox(host, name).endpoints[0].addresses[0] for name in names) == sorted(free)
 
 
 def test_a_disconnection_is_carried_through(host: Host) -> None:

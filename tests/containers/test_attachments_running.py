@@ -8,17 +8,11 @@ from pathlib import Path
 import pytest
 
 from drivers.spec import DriverError
-from netd.core.errors import Forbidden, InvalidParameter, NetdError, NotFound
+from netd.core.errors import NetdError
 from netd.core.filters import Filters
 from netd.model.containers import PortBinding
-from netd.model.networks import (
-    EndpointIPAMConfig,
-    EndpointSettings,
-    NetworkConnect,
-)
 from tests.containers.attaching import (
     EPHEMERAL,
-    attachments,
     connect,
     disconnect,
     lines,
@@ -30,8 +24,6 @@ from tests.containers.attaching import (
 )
 from tests.containers.conftest import Host
 
-# ---- join and leave -------------------------------------------------------------------------------------
-
 
 def test_the_hosts_file_has_a_line_for_each_address_while_there_is_one(host: Host) -> None:
     host.run(network_mode="bridge")
@@ -42,6 +34,16 @@ def test_the_hosts_file_has_a_line_for_each_address_while_there_is_one(host: Hos
     assert lines(host) == [*before, f"{endpoint.addresses[0]}\t{host.record().id[:12]}"]
     disconnect(host, "blue")
     assert lines(host) == before
+
+
+def test_a_last_line_that_a_user_did_not_end_stays_as_it_is(host: Host) -> None:
+    host.run(network_mode="bridge")
+    before = lines(host)
+    path(host, "hosts").write_text("\n".join([*before, "10.1.1.1\tmine"]))
+    connect(host, "blue")
+    assert lines(host)[:-1] == [*before, "10.1.1.1\tmine"]
+    disconnect(host, "blue")
+    assert lines(host) == [*before, "10.1.1.1\tmine"]
 
 
 def test_resolv_conf_is_rewritten_when_the_container_begins_to_resolve(host: Host) -> None:
@@ -135,92 +137,8 @@ def test_what_a_container_made_of_its_files_is_no_failure(
     assert networks(host) == ({"bridge"}, {"bridge"})
 
 
-# ---- refusals -------------------------------------------------------------------------------------------
-
-_SHARED = "container sharing network namespace with another container or host cannot be connected to any other network"
-_NONE = "container cannot be connected to multiple networks with one of the networks in private (none) mode"
-
-
-@pytest.mark.parametrize(
-    ("mode", "to", "error", "words"),
-    [
-        ("blue", "nosuch", NotFound, "network nosuch not found"),
-        ("blue", "blue", Forbidden, "endpoint with name web already exists in network blue"),
-        ("host", "blue", InvalidParameter, _SHARED),
-        ("container:other", "blue", InvalidParameter, _SHARED),
-        ("none", "blue", InvalidParameter, _NONE),
-        ("blue", "none", InvalidParameter, _NONE),
-        (
-            "blue",
-            "host",
-            InvalidParameter,
-            "cannot connect container to host network - container must be created in host network mode",
-        ),
-    ],
-)
-@pytest.mark.parametrize("runs", [True, False])
-def test_what_cannot_be_connected_is_refused_in_dockers_words(
-    host: Host, mode: str, to: str, error: type[Exception], words: str, runs: bool
-) -> None:
-    host.run("other")
-    (host.run if runs else host.create)("web", network_mode=mode)
-    with pytest.raises(error) as refused:
-        host.world.run(attachments(host).with_network(host.record(), to, NetworkConnect(container="web")))
-    assert str(refused.value) == words
-
-
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        (
-            EndpointSettings(aliases=["shop"]),
-            "network-scoped alias is supported only for containers in user defined networks",
-        ),
-        (
-            EndpointSettings(ipam_config=EndpointIPAMConfig(ipv4_address="172.17.0.9")),
-            "user-specified IP address is supported on user-defined networks only",
-        ),
-        (
-            EndpointSettings(ipam_config=EndpointIPAMConfig(link_local_ips=["10.1.1.1"])),
-            "invalid link local IP address: 10.1.1.1",
-        ),
-    ],
-)
-def test_what_the_default_bridge_does_not_offer_is_refused(host: Host, settings: EndpointSettings, words: str) -> None:
-    host.create()
-    with pytest.raises(InvalidParameter, match=words):
-        connect(host, "bridge", settings)
-    assert set(host.record().networks) == {"blue"}
-
-
-def test_a_network_whose_endpoint_was_lost_can_be_connected_again(host: Host) -> None:
-    host.run()
-    (endpoint,) = sandbox(host).endpoints
-    host.world.run(attachments(host).lose(host.record(), endpoint.id))
-    assert networks(host) == ({"blue"}, set())
+def test_a_hosts_file_that_cannot_be_changed_does_not_keep_the_container_from_resolving(host: Host) -> None:
+    host.run(network_mode="bridge")
+    _as_directory(path(host, "hosts"))
     connect(host, "blue")
-    assert networks(host) == ({"blue"}, {"blue"})
-
-
-@pytest.mark.parametrize(
-    ("runs", "words"),
-    [
-        (True, "container {id} is not connected to network bridge"),
-        (False, "container {id} is not connected to the network bridge"),
-    ],
-)
-def test_who_is_not_on_a_network_is_not_disconnected_from_it(host: Host, runs: bool, words: str) -> None:
-    identity = host.run() if runs else host.create()
-    with pytest.raises(NetdError) as refused:
-        attachments(host).without_network(host.record(), "bridge")
-    assert str(refused.value) == words.format(id=identity)
-    assert refused.value.status == 500
-
-
-def test_nobody_is_disconnected_from_the_hosts_network(host: Host) -> None:
-    host.run(network_mode="host")
-    with pytest.raises(InvalidParameter) as refused:
-        attachments(host).without_network(host.record(), "host")
-    assert str(refused.value) == (
-        "cannot disconnect container from host network - container was created in host network mode"
-    )
+    assert "nameserver 127.0.0.11" in lines(host, "resolv.conf")

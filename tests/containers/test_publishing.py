@@ -88,12 +88,16 @@ def test_exposed_ports_are_published_only_if_all_are_to_be() -> None:
 
 
 def test_of_an_exposed_range_each_port_that_is_not_bound_gets_one_of_its_own() -> None:
-    record = container({"81/tcp": EPHEMERAL}, exposed=["80-82/tcp", "81/udp"], publish_all=True)
-    found = Publisher().allocate(record, sandbox(), "")
+    publisher = Publisher()
+    port = taken(publisher)
+    publisher.release("s1")
+    bound = {"81/tcp": [PortBinding(host_port=str(port))]}
+    found = publisher.allocate(container(bound, exposed=["80-82/tcp", "81/udp"], publish_all=True), sandbox(), "")
     assert sorted((p.proto, p.container_port, p.count) for p in found) == [
-        *(("tcp", port, 1) for port in (80, 81, 82)),
+        *(("tcp", number, 1) for number in (80, 81, 82)),
         ("udp", 81, 1),
     ]
+    assert [p.host_port for p in found if (p.proto, p.container_port) == ("tcp", 81)] == [port]
     assert len({(p.proto, p.host_port) for p in found}) == 4
 
 
