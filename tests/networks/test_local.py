@@ -139,6 +139,12 @@ def test_options_that_the_kernel_refuses_take_no_subnet(world: World) -> None:
     assert (subnet(world, "one"), subnet(world, "new")) == ("172.17.0.16/28", "172.17.0.32/28")
 
 
+def test_of_options_and_a_subnet_that_are_both_wrong_the_options_are_told(world: World) -> None:
+    world.run(create(world, NetworkCreate(name="one", options=DEVICE, ipam=NEW.ipam)))
+    with pytest.raises(OptionConflict):
+        world.run(create(world, NetworkCreate(name="other", options=DEVICE, ipam=SHOP.ipam)))
+
+
 def test_two_networks_with_one_device_are_not_both_made(make: Callable[[], World]) -> None:
     one, other = (NetworkCreate(name=name, options=DEVICE, ipam=NEW.ipam) for name in ("one", "other"))
     for world, first, second in meetings(make, lambda w: create(w, one), lambda w: create(w, other)):
