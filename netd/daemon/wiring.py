@@ -136,7 +136,7 @@ class Daemon:
         await kernel.watch()
         tasks.keep_running(sandboxes.follow_host_resolvers, "following the host's resolv.conf")
         tasks.keep_running(attached.watch, "watching attached namespaces")
-        naming = Naming(networks.find, partial(_find_sandbox, containers, attached), names)
+        naming = Naming(networks, partial(_find_sandbox, containers, attached), names)
         metrics = Metrics(system, networks, names, kernel, hosts)
         services = Services(networks, containers, images, events, system, streams, attached, naming, metrics, hosts)
         app = Api(services, ROUTES)

@@ -39,11 +39,20 @@ class Served(Protocol):
     def predefined(self) -> bool: ...
 
 
+class Networks(Protocol):
+    """Who finds them. Both raise `NotFound` for what is called nothing there is."""
+
+    def find(self, ref: str) -> Served: ...
+
+    async def find_anywhere(self, ref: str) -> Served:
+        """Also one that another host made a moment ago; `Unavailable` if that cannot be asked."""
+
+
 @dataclass(frozen=True, slots=True)
 class Naming:
-    """The resolver as a user sees it. The finders raise `NotFound` for what is called nothing there is."""
+    """The resolver as a user sees it."""
 
-    find_network: Callable[[str], Served]
+    networks: Networks
     find_sandbox: Callable[[str], Sandbox]
     names: Names
 
@@ -51,20 +60,21 @@ class Naming:
 
     def records(self, network: str) -> list[StaticRecord]:
         """A network's static records, by name and type."""
-        return sorted(self.names.static(self.find_network(network).record.id), key=lambda r: (r.name, r.type, r.data))
+        found = self.names.static(self.networks.find(network).record.id)
+        return sorted(found, key=lambda r: (r.name, r.type, r.data))
 
     async def add_record(self, network: str, given: StaticRecord) -> StaticRecord:
         """Add a static record; returns it as it is kept."""
-        found = self.find_network(network)
+        found = await self.networks.find_anywhere(network)
         if found.predefined:
             raise Forbidden(f"no names are served on network {found.record.name}: create a network of your own")
         checked = _checked(given)
-        await self.names.add_static(found.record.id, checked, partial(self.find_network, found.record.id))
+        await self.names.add_static(found.record.id, checked, partial(self.networks.find, found.record.id))
         return checked
 
     async def remove_record(self, network: str, name: str, kind: str) -> None:
         """Remove a name's static records, of one type or (`kind` empty) of all."""
-        await self.names.remove_static(self.find_network(network).record.id, _folded(name), kind.upper())
+        await self.names.remove_static(self.networks.find(network).record.id, _folded(name), kind.upper())
 
     # ---- questions --------------------------------------------------------------------------------------
 

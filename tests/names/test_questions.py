@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import pytest
 
 from netd.core.errors import Forbidden, InvalidParameter, NotFound, Unavailable
-from netd.model.networks import StaticRecord
+from netd.model.networks import NetworkCreate, StaticRecord
 from netd.model.sandboxes import Sandbox
 from netd.names.questions import Naming
+from netd.networks.live import LiveNetwork
+from netd.networks.manager import NetworkManager
 from tests.fakes.host import Host, host
 from tests.fakes.resolver import Mood
 
@@ -42,13 +44,28 @@ def asked() -> Iterator[Asked]:
                 raise NotFound(f"no container or attached namespace is called {ref}")
             return found
 
-        yield Asked(h, web, Naming(h.networks.find, find, h.names))
+        yield Asked(h, web, Naming(h.networks, find, h.names))
 
 
 def test_a_record_is_kept_in_its_one_way_of_writing(asked: Asked) -> None:
     kept = asked.add("red", "DB.Example.", "a", " 192.0.2.1 ")
     assert kept == StaticRecord(name="db.example", type="A", data="192.0.2.1")
     assert asked.naming.records("red") == [kept]
+
+
+def test_a_record_is_taken_for_a_network_that_another_host_made_a_moment_ago(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find_anywhere = NetworkManager.find_anywhere
+
+    async def learns(self: NetworkManager, ref: str) -> LiveNetwork:
+        if ref == "late":
+            await self.create(NetworkCreate(name="late"))
+        return await find_anywhere(self, ref)
+
+    monkeypatch.setattr(NetworkManager, "find_anywhere", learns)
+    kept = asked.add("late", "db", "A", "192.0.2.1")
+    assert asked.naming.records("late") == [kept]
 
 
 def test_text_is_quoted_and_cut_into_strings_that_fit(asked: Asked) -> None:
