@@ -15,8 +15,9 @@ import pytest
 from kvstore.contract import Entry, Store, StoreError
 from netd.core.errors import Conflict, NetdError, NotFound
 from netd.core.filters import Filters
-from netd.images import unpack as image_tar
+from netd.images import store
 from netd.images.store import ImageStore, Removal
+from netd.images.unpack import Layer
 from netd.model.images import Image
 
 ALL = Filters({"dangling": frozenset({"false"})})
@@ -114,12 +115,12 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], World
     async def at_once(function: Callable[..., Any], *arguments: Any) -> Any:
         return function(*arguments)
 
-    async def unpack(chunks: AsyncIterator[bytes], directory: Path) -> image_tar.Layer:
+    async def unpack(chunks: AsyncIterator[bytes], directory: Path) -> Layer:
         (directory / "file").touch()
-        return image_tar.Layer("sha256:" + "0" * 64, 0)
+        return Layer("sha256:" + "0" * 64, 0)
 
     monkeypatch.setattr(asyncio, "to_thread", at_once)
-    monkeypatch.setattr(image_tar, "unpack", unpack)
+    monkeypatch.setattr(store, "unpack", unpack)
     numbers = itertools.count()
     return lambda: World(tmp_path / str(next(numbers)))
 

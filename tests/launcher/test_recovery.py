@@ -21,7 +21,7 @@ BUSY = """
 import asyncio, os, sys
 from pathlib import Path
 from netd.launcher import ExecSpec, Launcher, LaunchSpec
-from netd.model import ContainerConfig, HostConfig
+from netd.model.containers import ContainerConfig, HostConfig
 
 async def main(directory, image):
     launcher = Launcher(Path(directory) / "data", Path(directory) / "exec")
@@ -47,7 +47,7 @@ DAEMON = """
 import asyncio, os, sys
 from pathlib import Path
 from netd.launcher import Launcher, LaunchSpec
-from netd.model import ContainerConfig, HostConfig
+from netd.model.containers import ContainerConfig, HostConfig
 
 async def main(directory, image, id, stage, *command):
     launcher = Launcher(Path(directory) / "data", Path(directory) / "exec")
