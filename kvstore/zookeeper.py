@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -28,6 +29,8 @@ from kvstore.contract import Entry, KeyExists, LeaseLost, StoreError, StoreUnava
 from kvstore.limits import check_size
 from kvstore.zookeeper_session import Session
 from kvstore.zookeeper_tree import Layout, Subtree
+
+log = logging.getLogger(__name__)
 
 # seconds until an empty directory is removed: longer than any write lasts, because its guard is the directory's
 # version, which starts again when the directory is made again
@@ -59,6 +62,7 @@ class ZooKeeperStore:
         self._layout = Layout(cluster.path)
         self._session = Session(cluster, self._closing)
         self._leases: set[ZooKeeperLease] = set()
+        self._ending: set[asyncio.Future[None]] = set()  # lost ones
         self._known: set[str] = set()  # directories that were there
         self._pruning: dict[str, asyncio.Task[None]] = {}
 
@@ -135,8 +139,7 @@ class ZooKeeperStore:
 
     async def lease(self, ttl: float) -> contract.Lease:
         self._closing.check()
-        for lost in [lease for lease in self._leases if lease.session.over]:
-            await lost.revoke()
+        self._let_go_of_the_lost()
         await self._session.connected()
         session = Session(self._cluster, self._closing, max(ttl, self._cluster.min_ttl), once=True)
         try:
@@ -148,12 +151,26 @@ class ZooKeeperStore:
         self._leases.add(lease)
         return lease
 
+    def _let_go_of_the_lost(self) -> None:
+        """End the threads of sessions that are over, which kazoo may take as long for as the session lasted: nobody
+        waits for that, least of all a host that is to be a member again."""
+        for lost in [lease for lease in self._leases if lease.session.over]:
+            ending = asyncio.ensure_future(lost.revoke())
+            self._ending.add(ending)
+            ending.add_done_callback(self._ended)
+
+    def _ended(self, ending: asyncio.Future[None]) -> None:
+        self._ending.discard(ending)
+        if not ending.cancelled() and (error := ending.exception()) is not None:
+            log.info("a lost session could not be closed: %s", error)
+
     async def close(self) -> None:
         if self._closing:
             return
         self._closing.set()
         leaving = [lease.session.leave() for lease in self._leases]
         await asyncio.gather(*leaving, self._session.end(), *self._pruning.values())
+        await asyncio.gather(*self._ending, return_exceptions=True)
 
     # ---- for `netd store check` ------------------------------------------------------------------------
 

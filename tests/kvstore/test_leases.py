@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from types import SimpleNamespace
 from typing import Any
 
+from kvstore.cluster import parse
 from kvstore.contract import StoreUnavailable, now
 from kvstore.leases import Leases
+from kvstore.zookeeper import ZooKeeperLease, ZooKeeperStore
 
 
 class Backend:
@@ -92,3 +95,20 @@ def test_stopping_keeps_none_and_ends_none() -> None:
         assert not any(lease.alive for lease in leases)
 
     run(scenario())
+
+
+def test_nobody_waits_for_the_end_of_a_zookeeper_session_that_is_over() -> None:
+    async def main() -> None:
+        store = ZooKeeperStore(parse("zk://127.0.0.1:1", {}, 2181))
+        ended = asyncio.Event()
+        session: Any = SimpleNamespace(over=True, end=ended.wait)
+        store._leases.add(ZooKeeperLease(session, store._leases.discard))
+        store._let_go_of_the_lost()
+        await asyncio.sleep(0)
+        assert not store._leases
+        assert len(store._ending) == 1, "it goes on ending"
+        ended.set()
+        await store.close()
+        assert not store._ending
+
+    asyncio.run(main())
