@@ -27,6 +27,7 @@ from netd.core.filters import Filters
 from netd.core.identity import check_name, random_name
 from netd.core.records import Records
 from netd.core.tasks import Tasks
+from netd.core.teardown import Teardown
 from netd.core.times import timestamp
 from netd.images.store import ImageStore
 from netd.launcher import Launcher
@@ -389,6 +390,9 @@ async def _already(record: Container) -> tuple[int, str]:
 
 
 def _remove_unknown(root: Path, known: set[str]) -> None:
+    teardown = Teardown("what is left of containers")
     for path in root.iterdir() if root.is_dir() else ():
         if path.name not in known:
-            remove_tree(path)
+            with teardown.step(path.name):
+                remove_tree(path)
+    teardown.tell()

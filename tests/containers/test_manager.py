@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
+from netd.containers import manager
 from netd.containers.manager import ContainerManager
 from netd.core.errors import Conflict, InvalidParameter, NotFound, NotImplementedHere
 from netd.core.filters import Filters
+from netd.launcher import LaunchError
 from netd.model.containers import ContainerCreate, ContainerUpdate, RestartPolicy
 from netd.model.networks import NetworkConnect, NetworkDisconnect
 from tests.containers.conftest import Host
@@ -16,8 +19,8 @@ from tests.containers.conftest import Host
 
 def test_a_container_is_found_by_id_name_and_beginning_of_its_id(host: Host) -> None:
     identity = host.create("web")
-    manager: ContainerManager = host.world.daemon.containers
-    assert {manager.find(ref).record.id for ref in (identity, "web", "/web", identity[:12])} == {identity}
+    containers: ContainerManager = host.world.daemon.containers
+    assert {containers.find(ref).record.id for ref in (identity, "web", "/web", identity[:12])} == {identity}
 
 
 def test_a_name_that_is_taken_is_refused_with_its_holder(host: Host) -> None:
@@ -135,3 +138,18 @@ def test_a_container_that_removes_itself_gets_no_restart_policy(host: Host) -> N
 def test_an_image_knows_the_containers_made_of_it(host: Host) -> None:
     identity = host.create()
     assert host.world.daemon.containers.made_of(host.record().image_id) == [identity]
+
+
+def test_what_cannot_be_cleared_does_not_keep_the_daemon_from_starting(
+    host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    left = host.world.root / "containers" / "left"
+    left.mkdir(parents=True)
+
+    def refuses(path: Path) -> None:
+        raise LaunchError(f"cannot remove {path}")
+
+    monkeypatch.setattr(manager, "remove_tree", refuses)
+    host.world.restart_daemon()
+    assert host.world.daemon.loaded
+    assert f"cannot remove {left}" in caplog.text
