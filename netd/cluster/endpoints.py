@@ -11,7 +11,6 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from weakref import WeakValueDictionary
 
 import msgspec
 from msgspec.structs import replace
@@ -24,6 +23,7 @@ from netd.cluster.model import ENDPOINTS, EndpointRecord, Listener, decode_endpo
 from netd.cluster.networks import Networks
 from netd.cluster.remote_endpoints import Followed, RemoteEndpoints
 from netd.core.errors import Forbidden, NetdError, Unavailable
+from netd.core.locks import Locks
 from netd.core.tasks import both
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class Endpoints:
         self._remote = remote
         self._joining: Counter[str] = Counter()  # networks on which an endpoint is being put
         self._unwritten: dict[str, EndpointRecord] = {}  # to be put, or removed if no longer among `own`
-        self._changing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # while anybody has it
+        self._changing = Locks()
         self._away = False
         self._wake = asyncio.Event()
 
@@ -156,7 +156,7 @@ class Endpoints:
 
     async def _settle(self, endpoint: EndpointRecord) -> None:
         """Make the store agree with `own` about one endpoint."""
-        async with self._changing.setdefault(endpoint.id, asyncio.Lock()):
+        async with self._changing.of(endpoint.id):
             if endpoint.id in self.own:
                 await self._write(self.own[endpoint.id])
             else:

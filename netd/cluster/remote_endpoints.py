@@ -12,13 +12,13 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from weakref import WeakValueDictionary
 
 from kvstore.contract import Change, Store
 from netd.cluster.cache import Cache
 from netd.cluster.calls import follow, is_gone
 from netd.cluster.hosts import Hosts
 from netd.cluster.model import ENDPOINTS, EndpointRecord, Listener, decode_endpoint, endpoint_key
+from netd.core.locks import Locks
 from netd.core.tasks import Tasks
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class RemoteEndpoints:
         self._listener = listener
         self._cache = cache
         self._followed: dict[str, Followed] = {}
-        self._telling: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # while anybody has it
+        self._telling = Locks()
         self._cached: dict[str, dict[str, EndpointRecord]] = defaultdict(dict)
         for record in known.values():
             self._cached[record.network_id][record.id] = record
@@ -123,7 +123,7 @@ class RemoteEndpoints:
 
     async def _tell(self, network_id: str, followed: Followed) -> None:
         """Bring what the listener knows up to what is stored, of hosts that are there."""
-        async with self._telling.setdefault(network_id, asyncio.Lock()):
+        async with self._telling.of(network_id):
             known = followed.stored | followed.heard
             present = {id: e for id, e in known.items() if e is not None and e.host in self._hosts.live}
             put = [e for id, e in present.items() if not e.same(followed.shown.get(id))]

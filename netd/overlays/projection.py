@@ -7,12 +7,12 @@ import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from ipaddress import ip_address
-from weakref import WeakValueDictionary
 
 from drivers import spec
 from drivers.kernel import Kernel
 from drivers.spec import DriverError
 from netd.cluster.model import EndpointRecord, GlobalNetwork
+from netd.core.locks import Locks
 from netd.core.teardown import Teardown
 from netd.model.sandboxes import Endpoint
 from netd.names.resolver import Names
@@ -30,11 +30,7 @@ class Projection:
         self._kernel = kernel
         self._names = names
         self._present: set[str] = set()  # networks that are in this host's kernel
-        self._changing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-
-    def _lock(self, network_id: str) -> asyncio.Lock:
-        """A network's own, for as long as anybody has it or waits for it."""
-        return self._changing.setdefault(network_id, asyncio.Lock())
+        self._changing = Locks()
 
     # ---- in the kernel, or not --------------------------------------------------------------------------
 
@@ -53,7 +49,7 @@ class Projection:
 
     async def ensure(self, network: spec.Network, remote: Callable[[str], Sequence[EndpointRecord]]) -> None:
         """Have a network in the kernel, with the endpoints of other hosts as peers and names."""
-        async with self._lock(network.id):
+        async with self._changing.of(network.id):
             if network.id in self._present:
                 return
             try:
@@ -73,7 +69,7 @@ class Projection:
 
     async def leave_unused(self, network_id: str) -> None:
         """Take a network out of the kernel if nobody here is on it."""
-        async with self._lock(network_id):
+        async with self._changing.of(network_id):
             live = self._table.items.get(network_id)
             if network_id in self._present and not (live is not None and live.members):
                 self._present.discard(network_id)
@@ -102,7 +98,7 @@ class Projection:
     async def endpoints_changed(
         self, network_id: str, present: Sequence[EndpointRecord], gone: Sequence[EndpointRecord]
     ) -> None:
-        async with self._lock(network_id):
+        async with self._changing.of(network_id):
             if network_id not in self._present:
                 return  # `ensure` takes them all
             for endpoint in gone:

@@ -9,12 +9,12 @@ import os
 import secrets
 from collections.abc import Iterator, Sequence
 from typing import Any
-from weakref import WeakValueDictionary
 
 from drivers.spec import DriverError
 from netd.config.servers import check_servers
 from netd.core.errors import Conflict, InvalidParameter, NotFound
 from netd.core.identity import check_name
+from netd.core.locks import Locks
 from netd.model.docker import Docker
 from netd.model.networks import EndpointSettings
 from netd.model.sandboxes import Sandbox
@@ -56,11 +56,7 @@ class AttachedSandboxes:
         self._joining = joining
         self._namespaces = namespaces
         self._attaching: dict[str, int] = {}  # names and inodes of those that are just being attached
-        self._changing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-
-    def _lock(self, sandbox: Sandbox) -> asyncio.Lock:
-        """A sandbox's own, for as long as anybody has it or waits for it: none waits for another's networks."""
-        return self._changing.setdefault(sandbox.id, asyncio.Lock())
+        self._changing = Locks()  # a sandbox each: none waits for another's networks
 
     def all(self) -> list[Sandbox]:
         return [sandbox for sandbox in self._sandboxes.all() if sandbox.attached]
@@ -92,7 +88,7 @@ class AttachedSandboxes:
             dns_routes=tuple(request.dns_routes or ()),
         )
         with self._claimed(sandbox):
-            async with self._lock(sandbox):
+            async with self._changing.of(sandbox.id):
                 sandbox = await self._joining.added(sandbox, await self._wanted(sandbox, request))
                 try:
                     await self._sandboxes.bring_up(sandbox)
@@ -133,7 +129,7 @@ class AttachedSandboxes:
         """Take the endpoints and the resolver back; the namespace itself stays."""
         sandbox = self.find(name)
         if sandbox is not None:
-            async with self._lock(sandbox):
+            async with self._changing.of(sandbox.id):
                 if (sandbox := self._sandboxes.get(sandbox.id)) is not None:
                     return await self._take_back(sandbox)
         raise NotFound(f"no attached namespace is called {name}: `netd attach --list` shows them")
@@ -148,7 +144,7 @@ class AttachedSandboxes:
         sandbox = next((s for s in self.all() if s.id == sandbox_id), None)
         if sandbox is None:
             return
-        async with self._lock(sandbox):
+        async with self._changing.of(sandbox.id):
             sandbox = self._sandboxes.get(sandbox_id)
             endpoint = next((e for e in sandbox.endpoints if e.id == endpoint_id), None) if sandbox else None
             if sandbox is not None and endpoint is not None:
@@ -161,7 +157,7 @@ class AttachedSandboxes:
                 await self._let_go(sandbox)
 
     async def _let_go(self, lost: Sandbox) -> None:
-        async with self._lock(lost):
+        async with self._changing.of(lost.id):
             if (sandbox := self._sandboxes.get(lost.id)) is not None:
                 log.info("the namespace of %s at %s has gone, it is let go", sandbox.name, sandbox.netns)
                 await self._sandboxes.tear_down(sandbox)
