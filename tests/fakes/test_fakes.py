@@ -108,6 +108,6 @@ def test_a_world_that_resembles_another_loads_what_that_one_had(world: World, tm
     world.loop.settle()
     other = World(tmp_path / "other", like=world)
     assert other.daemon.records()[id].state.running and not complaints(other)
-    assert other.shape() == world.shape()
+    assert other.shape({}) == world.shape({})
     other.close()
     world.loop.enter()

@@ -128,10 +128,14 @@ class World:
     def restart_daemon(self) -> None:
         self.run(self.kill_daemon().load())
 
-    def shape(self) -> str:
-        """All that outlives the daemon, with ids and times left out: worlds of one shape load in one way."""
+    def shape(self, known: Mapping[str, Entry]) -> str:
+        """All that outlives the daemon, with ids and times left out: worlds of one shape load in one way.
+
+        Of what is `known` to be in all worlds that are compared, only the key.
+        """
+        entries = self.store.entries
         parts = [
-            *(f"{key}={entry.value!r}" for key, entry in self.store.entries.items()),
+            *(key if known.get(key) is entry else f"{key}={entry.value!r}" for key, entry in entries.items()),
             *(f"{id} {p.started} {p.paused} {p.status}" for id, p in self.launcher.processes.items()),
             *self.namespaces.present,
             *self.kernel.networks,

@@ -24,7 +24,7 @@ from netd.model.containers import (
 )
 from netd.model.networks import EndpointIPAMConfig, EndpointSettings, NetworkConnect, NetworkDisconnect
 from tests.interleavings.engine import Operation, kill_and_load
-from tests.interleavings.scene import BasicScene
+from tests.interleavings.scene import BasicScene, network
 
 _PORTS: dict[str, list[PortBinding] | None] = {"80/tcp": [PortBinding(host_ip="127.0.0.1", host_port="8080")]}
 
@@ -158,6 +158,7 @@ async def _auto_remove(scene: Machine) -> None:
 
 
 async def _two_networks(scene: Machine) -> None:
+    await scene.world.daemon.networks.create(network("green", "172.31.0.0/28"))
     await scene.create("web")
     await scene.containers.connect("green", NetworkConnect(container=scene.ids["web"]))
     await scene.containers.start(scene.ids["web"])
@@ -191,7 +192,7 @@ STATES = {
             _LIFE | _NETWORK | {"pause", "exec"},
         ),
         State("auto-remove", _auto_remove, _ENDS | {"restart"}, _LIFE | {"rename", "connect"}),
-        State("two-networks", _two_networks, _NETWORK | _ENDS, _LIFE | _NETWORK),
+        State("two-networks", _two_networks, _NETWORK - {"rename"} | _ENDS - {"dies"}, _LIFE | _NETWORK),
         State("sharing", _sharing, _NEEDING - {"restart"}, _BESIDE, ("web", "db")),
         State("shared", _sharing, _ENDS | _NETWORK, _NEEDING, ("db", "web")),
         State("linking", _linked, _NEEDING - {"restart"}, _BESIDE, ("web", "db")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
@@ -16,6 +16,8 @@ from tests.interleavings.engine import explore
 
 _MEMORY = Path("/dev/shm")  # worlds have small files: where there is such a place they are never written to a disk
 
+Job = Future[tuple[int, list[str]]]
+
 
 class Crew:
     """Workers that explore what one module of this package tells of."""
@@ -24,12 +26,21 @@ class Crew:
         self._pool = pool
         self._root = root
 
+        self._begun: dict[tuple[str, str], list[Job]] = {}
+
     def explore(self, subject: str, state: str) -> tuple[int, list[str]]:
         """Everything that can happen in a state: how many interleavings there are, and what is wrong with which."""
-        firsts = module(subject).STATES[state].firsts()
-        jobs = [self._pool.submit(_explore, subject, state, first.name, self._root) for first in firsts]
-        results = [job.result() for job in jobs]
+        if (subject, state) not in self._begun:
+            self._begin(subject)
+        results = [job.result() for job in self._begun[subject, state]]
         return sum(count for count, _ in results), [failure for _, failures in results for failure in failures]
+
+    def _begin(self, subject: str) -> None:
+        """Give all states out at once: no worker is idle because another has not finished a state yet."""
+        for name, state in module(subject).STATES.items():
+            self._begun[subject, name] = [
+                self._pool.submit(_explore, subject, name, first.name, self._root) for first in state.firsts()
+            ]
 
 
 @contextmanager

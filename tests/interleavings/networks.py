@@ -35,7 +35,7 @@ class State:
 
 
 class Networks(BasicScene):
-    """The container `web` and the networks `red`, `green` and `blue`; it is about `red`."""
+    """The container `web` and the networks `red` and `blue`; it is about `red`."""
 
     def __init__(self, root: Path, state: State) -> None:
         super().__init__(root)

@@ -16,7 +16,7 @@ from tests.fakes.loop import HORIZON
 from tests.fakes.world import World
 from tests.interleavings.engine import Outcome
 
-NETWORKS = {"blue": "172.30.0.0/28", "green": "172.31.0.0/28", "red": "172.29.0.0/28"}
+NETWORKS = {"blue": "172.30.0.0/28", "red": "172.29.0.0/28"}
 _COUNT = itertools.count()
 
 # what was wrong after a restart of the daemon, by the shape of what it found: most interleavings end in the same few
@@ -34,12 +34,13 @@ _LEFT_BY = {
 
 
 class BasicScene:
-    """A world with three networks, an image and an older container that does not run."""
+    """A world with two networks, an image and an older container that does not run."""
 
     may_complain = False
     horizon = HORIZON
 
     def __init__(self, root: Path, like: World | None = None) -> None:
+        self._root = root
         self.world = World(root / str(next(_COUNT)), None if like else base(root), like=like)
         self.ids = {record.name: record.id for record in self.world.daemon.records().values()}
 
@@ -62,7 +63,7 @@ class BasicScene:
             excused = {area for name in failed for area in _LEFT_BY.get(name, ())}
             wrong += [c.text for c in complaints(self.world) if c.area not in excused]
             wrong += self.waiting()
-        shape = self.world.shape()
+        shape = self.world.shape(base(self._root))
         if shape not in _restarted:
             _restarted[shape] = self._after_a_restart()
         return wrong + [f"after a restart: {text}" for text in _restarted[shape] if text not in wrong]
