@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from netd.cli.command import Cli, command
+from netd.cli.command import Cli, Failure, command
 from netd.cli.words import flags
 from netd.cli.words.create import restart_policy
 from netd.cli.words.flags import Options
@@ -18,6 +18,8 @@ from netd.cli.words.units import parse_bytes, parse_cpus
     flags.string("restart", "", "Restart policy to apply when a container exits"),
 )
 def update(cli: Cli, options: Options, arguments: list[str]) -> int:
+    if not options.any_given:
+        raise Failure("you must provide one or more flags when using this command")
     body = {
         "Memory": options.memory,
         "NanoCpus": options.cpus,

@@ -66,6 +66,10 @@ class Options:
     def changed(self, name: str) -> bool:
         return name.replace("-", "_") in self._changed
 
+    @property
+    def any_given(self) -> bool:
+        return bool(self._changed)
+
     def put(self, flag: Flag, text: str) -> None:
         try:
             value = flag.parse(text)
