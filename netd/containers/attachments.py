@@ -111,6 +111,8 @@ class Attachments:
         mode = record.host_config.network_mode
         if mode.startswith("container:"):
             return self._joined(record, find(mode.removeprefix("container:")))
+        networks = await self._networks_of(record)
+        record = replace(record, networks={name: settings for name, (_, settings) in networks.items()})
         linked = links.host_lines(record, find, self.sandbox)
         sandbox_id = secrets.token_hex(32)
         host_mode = mode == "host"
@@ -126,8 +128,7 @@ class Attachments:
             dns_routes=tuple(record.host_config.dns_routes or ()),
         )
         wanted = [
-            (await self._networks.find_anywhere(name), _request(record, settings))
-            for name, settings in self._in_order(record)
+            (live, _request(record, settings)) for live, settings in sorted(networks.values(), key=_gateway_order)
         ]
         bare, sandbox = sandbox, await self._joining.added(sandbox, wanted)
         try:
@@ -137,9 +138,14 @@ class Attachments:
             raise
         return Plan(record, sandbox, sandbox.hostname, sandbox.netns, self._files(record), tuple(linked))
 
-    def _in_order(self, record: Container) -> list[tuple[str, EndpointSettings]]:
-        """By gateway priority, then name: interface numbers follow (choice 8.9)."""
-        return sorted(record.networks.items(), key=lambda item: (-item[1].gw_priority, item[0]))
+    async def _networks_of(self, record: Container) -> dict[str, tuple[LiveNetwork, EndpointSettings]]:
+        """A container's networks by name; one may have been given by its id, when this host did not know of it yet."""
+        found: dict[str, tuple[LiveNetwork, EndpointSettings]] = {}
+        for ref, settings in record.networks.items():
+            live = await self._networks.find_anywhere(ref)
+            if live.record.name not in found or ref == live.record.name:
+                found[live.record.name] = live, settings
+        return found
 
     def _publish(self, record: Container, sandbox: Sandbox) -> tuple[Published, ...]:
         carrier = sandbox.gateway4 or sandbox.gateway6
@@ -214,12 +220,13 @@ class Attachments:
             await self._sandboxes.tear_down(sandbox)
             self._publisher.release(sandbox.id)
 
-    async def sweep(self, in_use: set[str]) -> None:
-        """After a restart: sandboxes that no running container holds go; the ports of the others are taken again."""
+    async def sweep(self, in_use: set[str], left_alone: set[str]) -> None:
+        """After a restart: sandboxes that no running container holds go, but for those of the containers that are
+        `left_alone`; the ports of the others are taken again."""
         for sandbox in list(self._sandboxes.all()):
             if sandbox.attached:
                 continue
-            if sandbox.id not in in_use:
+            if sandbox.id not in in_use and sandbox.container_id not in left_alone:
                 await self.undo(sandbox)
             else:
                 self._publisher.claim(sandbox)
@@ -302,6 +309,12 @@ class Attachments:
         if sandbox is not None and endpoint is not None:
             await self._detach(record, sandbox, endpoint)
 
+    async def follow_up(self, record: Container) -> None:
+        """Add or take away what follows from a container's endpoints, where it could not be done with them."""
+        sandbox = self.sandbox(record)
+        if sandbox is not None:
+            await self._joining.follow_up(sandbox)
+
     async def rename(self, record: Container) -> None:
         """The container's new name replaces the old one in every table (fact 1.32).
 
@@ -350,6 +363,12 @@ class Attachments:
         driver = live.record.driver if live else "overlay"  # only a global one goes while somebody is on it
         attributes = {"container": record.id, "name": endpoint.network, "type": driver}
         self._events.publish("network", action, endpoint.network_id, attributes)
+
+
+def _gateway_order(item: tuple[LiveNetwork, EndpointSettings]) -> tuple[int, str]:
+    """By gateway priority, then name: interface numbers follow (choice 8.9)."""
+    live, settings = item
+    return -settings.gw_priority, live.record.name
 
 
 def _request(record: Container, settings: EndpointSettings) -> EndpointRequest:

@@ -11,15 +11,17 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from msgspec.structs import replace
 
+from drivers.spec import DriverError
 from kvstore.contract import StoreError
 from netd.containers import links, restart
 from netd.containers.attachments import Attachments, Plan
 from netd.containers.live import Containers, LiveContainer
-from netd.core.errors import NetdError, NotFound, Unavailable
+from netd.core.errors import Conflict, NetdError, NotFound, Unavailable
 from netd.core.events import EventBus
 from netd.core.records import Records
 from netd.core.tasks import Tasks, both
@@ -141,9 +143,9 @@ class Lifecycle:
             pid = await self._launch(live, plan, self._images.rootfs(image))
             state = State(status="running", running=True, pid=pid, started_at=timestamp())
             sandbox_id = plan.sandbox.id if plan.sandbox else ""
-            await self.save(live, replace(record, state=state, sandbox_id=sandbox_id))
+            await self.save(live, replace(plan.record, state=state, sandbox_id=sandbox_id))
         except BaseException:
-            await self._clear(record, plan.sandbox)
+            await self._clear(live, record, plan.sandbox)
             raise
         self._watch(live)
         self._attachments.refresh_links(live.record, [c.record for c in self._containers.live.values()])
@@ -171,12 +173,22 @@ class Lifecycle:
         await self._launcher.start(record.id)
         return pid
 
-    async def _clear(self, record: Container, sandbox: Sandbox | None) -> None:
-        """Take down what a process had: mounts and links side by side; errors go to the log."""
+    async def _clear(self, live: LiveContainer, record: Container, sandbox: Sandbox | None) -> None:
+        """Take down what a process had: mounts and links side by side. What cannot be taken down now is told in the
+        log, and taken down later."""
         teardown = Teardown(f"container {record.name}")
         with teardown.step("process"):
             await both(self._launcher.delete(record.id), self._attachments.undo(sandbox))
         teardown.tell()
+        if teardown.errors and not live.leftovers:
+            live.leftovers = True
+            self._tasks.until_done(partial(self._clear_again, live), f"clearing container {record.name}", RETRY)
+
+    async def _clear_again(self, live: LiveContainer) -> None:
+        async with live.lock:
+            if not live.record.state.alive:
+                await self._launcher.delete(live.record.id)
+            live.leftovers = False
 
     # ---- end --------------------------------------------------------------------------------------------
 
@@ -209,7 +221,7 @@ class Lifecycle:
         record = self._what_follows(live, replace(before, state=state, sandbox_id=""))
         await self._store(record)  # first: what is left of a crash in between is swept
         sandbox = self._attachments.sandbox(before)
-        await self._clear(before, sandbox)
+        await self._clear(live, before, sandbox)
         self._believe(live, record)
         self._attachments.announce("disconnect", record, sandbox)
         self.publish("die", record, {"exitCode": str(status.exit_code)})
@@ -231,6 +243,9 @@ class Lifecycle:
 
     def _restart_soon(self, live: LiveContainer, delay: float) -> None:
         live.delay = delay
+        self._restart_after(live, delay)
+
+    def _restart_after(self, live: LiveContainer, delay: float) -> None:
         job = self._restart_later(live, delay)
         live.restarter = self._tasks.start(job, f"the restart of container {live.record.name}")
 
@@ -247,9 +262,9 @@ class Lifecycle:
         record = live.record
         try:
             await self._start(live, record)
-        except Unavailable as error:  # no fault of the container's
+        except Unavailable as error:  # no fault of the container's: its back-off stays as it is
             log.warning("container %s cannot be restarted now, it is tried again: %s", record.name, error)
-            self._restart_soon(live, RETRY)
+            self._restart_after(live, RETRY)
         except Exception as error:
             log.warning("container %s could not be restarted: %s", record.name, error)
             await self.note(live, self._what_follows(live, replace(record, state=_failed(record.state, error))))
@@ -262,8 +277,12 @@ class Lifecycle:
         """Wait, with a limit, for the automatic starts of the containers that this one joins or links to."""
         mode = record.host_config.network_mode
         needed = [mode.removeprefix("container:")] if mode.startswith("container:") else links.targets(record)
-        found = [live for live in self._containers.live.values() if {live.record.name, live.record.id} & {*needed}]
-        if starts := [live.restarter for live in found if live.restarter is not None]:
+        starts = []
+        for ref in needed:
+            with contextlib.suppress(NotFound, Conflict):
+                if (restarter := self._containers.find(ref).restarter) is not None:
+                    starts.append(restarter)
+        if starts:
             await asyncio.wait(starts, timeout=DEPENDENCY_SECONDS)
 
     async def give_up_restart(self, live: LiveContainer) -> None:
@@ -286,6 +305,9 @@ class Lifecycle:
         self._containers.drop(live)
         self._attachments.forget(record)
         teardown = Teardown(f"container {record.name}")
+        if live.leftovers:
+            with teardown.step("process"):
+                await self._launcher.delete(record.id)
         with teardown.step("writable layer"):
             await self._launcher.discard(record.id)
         with teardown.step("files"):
@@ -321,8 +343,8 @@ class Lifecycle:
             try:
                 async with live.lock:
                     return await self._go_on(live)
-            except (NetdError, OSError) as error:
-                log.error("container %s: it is not known whether it runs: %s", live.record.name, error)
+            except (NetdError, StoreError, DriverError, OSError) as error:
+                log.error("container %s: it is not known yet whether it runs as it should: %s", live.record.name, error)
             await asyncio.sleep(RETRY)
         async with live.lock:
             if restart.with_daemon(live.record):

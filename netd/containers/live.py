@@ -40,6 +40,7 @@ class LiveContainer:
     restarting: bool = False  # by `restart`: its end is not the end
     storing: bool = False  # again and again, until the store has the record
     removing: bool = False  # by `rm -f`: what is killed is not started again
+    leftovers: bool = False  # of its process, which could not be cleared yet
     delay: float = 0  # seconds, of the last restart by policy
 
     @asynccontextmanager

@@ -10,18 +10,20 @@ import contextlib
 import logging
 import secrets
 from collections.abc import Awaitable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
 
+from kvstore.contract import StoreError
 from netd.containers import links, view
 from netd.containers import request as container_request
 from netd.containers.attachments import Attachments
 from netd.containers.lifecycle import Lifecycle
 from netd.containers.live import Containers, LiveContainer, Outcome
 from netd.containers.signals import Signals
-from netd.core.errors import Conflict, InvalidParameter, NotFound, NotModified
+from netd.core.errors import Conflict, InvalidParameter, NetdError, NotFound, NotModified
 from netd.core.events import EventBus
 from netd.core.filters import Filters
 from netd.core.identity import check_name, random_name
@@ -30,7 +32,7 @@ from netd.core.tasks import Tasks
 from netd.core.teardown import Teardown
 from netd.core.times import timestamp
 from netd.images.store import ImageStore
-from netd.launcher import Launcher
+from netd.launcher import Launcher, LaunchError
 from netd.launcher.cleanup import remove_tree
 from netd.model.containers import Container, ContainerCreate, ContainerUpdate
 from netd.model.images import Image
@@ -91,18 +93,22 @@ class ContainerManager:
             ),
         ]
         await asyncio.wait(jobs, timeout=RECOVERY_SECONDS)
-        await self._attachments.sweep({live.record.sandbox_id for live in self.live.values()})
-        await asyncio.to_thread(_remove_unknown, self._root, set(self.live))
+        left_alone = self._records.unreadable
+        await self._attachments.sweep({live.record.sandbox_id for live in self.live.values()}, left_alone)
+        await asyncio.to_thread(_remove_unknown, self._root, {*self.live, *left_alone})
 
     async def _clear_leftovers(self) -> None:
         """Of containers that are not there any more, or do not run."""
-        kept = {record.id for record in self._records.items.values() if record.state.alive}
-        jobs = [
-            self._tasks.start(self._clear(container_id), f"the removal of what is left of container {container_id}")
-            for container_id in await self._launcher.owned() - kept
-        ]
-        if jobs:
-            await asyncio.wait(jobs)
+        kept = {record.id for record in self._records.items.values() if record.state.alive} | self._records.unreadable
+        await asyncio.gather(*map(self._clear_or_later, await self._launcher.owned() - kept))
+
+    async def _clear_or_later(self, container_id: str) -> None:
+        try:
+            await self._clear(container_id)
+        except (LaunchError, OSError) as error:
+            log.error("container %s: something is left of it, its removal is tried again: %s", container_id[:12], error)
+            again = partial(self._clear, container_id)
+            self._tasks.until_done(again, f"the removal of what is left of container {container_id[:12]}")
 
     async def _clear(self, container_id: str) -> None:
         live = self.live.get(container_id)
@@ -238,9 +244,13 @@ class ContainerManager:
                 or not filters.until(record.created)
             ):
                 continue
-            with contextlib.suppress(NotFound, Conflict):  # meanwhile it has gone, or runs
+            try:
                 await self.remove(record.id, force=False, volumes=False, link=False)
                 gone.append(record.id)
+            except (NotFound, Conflict):  # meanwhile it has gone, or runs
+                continue
+            except (NetdError, StoreError) as error:
+                log.warning("container %s is not pruned: %s", record.name, error)
         return gone
 
     async def rename(self, ref: str, name: str) -> None:
@@ -296,6 +306,13 @@ class ContainerManager:
             async with self._life.saved(live, record):
                 await self._attachments.leave(record, found)
             self._attachments.forget(record, found)
+
+    async def follow_up(self, container_id: str) -> None:
+        """Try again to add or take away what follows from the container's networks: its gateway endpoint."""
+        live = self.live.get(container_id)
+        if live is not None:
+            async with live.lock:
+                await self._attachments.follow_up(live.record)
 
     async def lose_endpoint(self, container_id: str, endpoint_id: str) -> None:
         """An endpoint on a global network is not the container's any more: its address is another's by now, say."""

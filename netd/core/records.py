@@ -26,6 +26,7 @@ class Records(Generic[T]):
         self._decoder = msgspec.json.Decoder(kind)
         self._encoder = msgspec.json.Encoder()
         self._versions: dict[str, int] = {}
+        self.unreadable: set[str] = set()  # keys of what is in the store and not in `items`
 
     async def load(self) -> None:
         """Fill the mirror from the store. What cannot be decoded is told in the log and left as it is."""
@@ -35,6 +36,7 @@ class Records(Generic[T]):
                 self._believe(entry, key, self._decoder.decode(entry.value))
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 log.error("the record %s cannot be read, it is left alone: %s", entry.key, error)
+                self.unreadable.add(key)
 
     async def add(self, key: str, value: T) -> None:
         """Write an object that is new; `Conflict` if there is one under this key."""
@@ -66,6 +68,10 @@ class Records(Generic[T]):
 
     def disbelieve(self, key: str) -> None:
         """Leave an object of the store alone, as if it could not be read."""
+        self._forget(key)
+        self.unreadable.add(key)
+
+    def _forget(self, key: str) -> None:
         self._versions.pop(key, None)
         self.items.pop(key, None)
 
@@ -76,4 +82,4 @@ class Records(Generic[T]):
     async def delete(self, key: str) -> None:
         """Remove the object; absent is fine."""
         await self._store.delete(self._prefix + key)
-        self.disbelieve(key)
+        self._forget(key)

@@ -37,6 +37,12 @@ class Tasks:
         """Run a job that must not end: when it does, or fails, it is begun again after `pause` seconds."""
         return self.start(_for_ever(job, name, pause), name)
 
+    def until_done(
+        self, job: Callable[[], Coroutine[Any, Any, None]], name: str, pause: float = PAUSE
+    ) -> asyncio.Task[None]:
+        """Run a job that must succeed: when it fails it is begun again after `pause` seconds."""
+        return self.start(_until_done(job, name, pause), name)
+
     async def settled(self) -> None:
         """Wait for the jobs that run now, however they end."""
         if self._running:
@@ -67,6 +73,18 @@ async def _for_ever(job: Callable[[], Coroutine[Any, Any, None]], name: str, pau
             log.warning("%s ended, it is begun again", name)
         except Exception:
             log.exception("%s failed, it is begun again", name)
+        await asyncio.sleep(pause)
+
+
+async def _until_done(job: Callable[[], Coroutine[Any, Any, None]], name: str, pause: float) -> None:
+    said = ""
+    while True:
+        try:
+            return await job()
+        except Exception as error:
+            if str(error) != said:
+                said = str(error)
+                log.exception("%s failed, it is tried again", name)
         await asyncio.sleep(pause)
 
 

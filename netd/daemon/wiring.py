@@ -50,6 +50,7 @@ from netd.overlays.hosts import ClusterView, HostsView, NoHosts
 from netd.overlays.projection import Projection
 from netd.overlays.scope import Overlays
 from netd.sandboxes.attached import AttachedSandboxes
+from netd.sandboxes.holders import follow_up, lose_endpoints
 from netd.sandboxes.joining import Joining
 from netd.sandboxes.manager import SandboxManager
 from netd.sandboxes.namespaces import Namespaces
@@ -129,7 +130,9 @@ class Daemon:
         await sandboxes.restore_kernel()
         await networks.start(sandboxes.all())
         await joining.recover()
-        tasks.keep_running(partial(_lose_endpoints, projection, containers, attached, tasks), "losing endpoints")
+        holders = (containers, attached)
+        tasks.keep_running(partial(lose_endpoints, projection.lost, holders, tasks), "losing endpoints")
+        tasks.keep_running(partial(follow_up, joining.behind, holders, tasks), "following up changes of networks")
         tasks.keep_running(reconciler.run, "reconciling names and sandboxes")
         if not await reconciler.settled(_NAMES_SECONDS):
             log.warning("not all names are told to the resolver yet, which goes on")
@@ -218,17 +221,6 @@ def _find_sandbox(containers: ContainerManager, attached: AttachedSandboxes, ref
         if found is None:
             raise NotFound(f"no container or attached namespace is called {ref}") from None
         return found
-
-
-async def _lose_endpoints(
-    projection: Projection, containers: ContainerManager, attached: AttachedSandboxes, tasks: Tasks
-) -> None:
-    """Take from containers and attached namespaces the endpoints that the cluster has given to somebody else."""
-    while True:
-        endpoint = await projection.lost.get()
-        # each by itself: whoever starts or stops the container now holds its lock, and may wait for the cluster
-        for holders in (containers, attached):
-            tasks.start(holders.lose_endpoint(endpoint.container_id, endpoint.id), f"lose endpoint of {endpoint.name}")
 
 
 def _identity(path: Path) -> str:

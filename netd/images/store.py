@@ -68,7 +68,7 @@ class ImageStore:
     async def load(self) -> None:
         """Read the records; remove what an import or removal left when it was cut short."""
         await self._records.load()
-        present = await asyncio.to_thread(self._sweep, set(self.images))
+        present = await asyncio.to_thread(self._sweep, {*self.images, *self._records.unreadable})
         for key in set(self.images) - present:
             log.warning("the root file system of image %s has gone: forgetting the image", key[:12])
             await self._records.delete(key)

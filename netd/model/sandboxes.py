@@ -58,6 +58,7 @@ class Sandbox(Struct, frozen=True, kw_only=True):
     dns_search: tuple[str, ...] = ()
     dns_options: tuple[str, ...] = ()
     dns_routes: tuple[str, ...] = ()  # `DOMAIN=SERVER[,SERVER...]`
+    going: bool = False  # it was to be taken down when this was stored
     inode: int = 0  # of an attached namespace: another one may come to be at its path
 
     @property

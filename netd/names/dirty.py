@@ -22,7 +22,7 @@ class Dirty:
         return self.everything or self.kernel or bool(self.networks) or bool(self.sandboxes)
 
     def mark_network(self, network_id: str) -> None:
-        """Its table, or a name in it, has not been told."""
+        """Its table, or a name in it, has not been told; or the kernel has other peers of it, or more of it at all."""
         self.networks[network_id] = None
         self.news.set()
 

@@ -87,7 +87,7 @@ class Names:
     async def put_network(self, network: Network, endpoints: Iterable[Endpoint] = ()) -> None:
         """Tell a network's whole table: its endpoints and its static records."""
         subnets = [item.subnet for item in network.ipam.config or ()]
-        records = [record(e) for e in endpoints]
+        records = [record(e) for e in endpoints if e.names]
         static = [given.line for given in self.static(network.id)]
         put = partial(
             self._resolver.put_network, network.id, network.name, records, network.options, subnets, static=static

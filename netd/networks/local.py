@@ -50,6 +50,7 @@ class LocalScope:
         self._kernel = kernel
         self._names = names
         self._config = config
+        self._left: set[str] = set()  # networks that are gone, though the kernel may still have something of them
         self._changing = asyncio.Lock()  # of what two networks may not both have: devices, subnets
 
     # ---- networks ---------------------------------------------------------------------------------------
@@ -162,9 +163,10 @@ class LocalScope:
                 )
 
     async def _clear(self, record: Network, subnets: Iterable[IPv4Network | IPv6Network], teardown: Teardown) -> None:
-        """Leave nothing of a network that has no record, in whatever state it is."""
+        """Leave nothing of a network that has no record, in whatever state it is: now, or as soon as it can be."""
+        self._left.add(record.id)
         with teardown.step("bridge and rules"):
-            await self._kernel.remove_network(record.id)
+            await self.settle(record.id)
         with teardown.step("names"):
             await self._names.delete_network(record.id)
         with teardown.step("static DNS records"):
@@ -172,6 +174,13 @@ class LocalScope:
         for subnet in subnets:
             self._pools.release(subnet)
         teardown.tell()
+        if teardown.errors:
+            self._names.dirty.mark_network(record.id)
+
+    async def settle(self, network_id: str) -> None:
+        if network_id in self._left:
+            await self._kernel.remove_network(network_id)
+            self._left.discard(network_id)
 
     # ---- endpoints --------------------------------------------------------------------------------------
 

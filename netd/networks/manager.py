@@ -50,6 +50,11 @@ class NetworkManager:
         """Every network that has something in the kernel."""
         return [found for scope in self._scopes for found in scope.specs()]
 
+    async def settle(self, network_id: str) -> None:
+        """Have the kernel follow what has become of a network, where it could not at once."""
+        for scope in self._scopes:
+            await scope.settle(network_id)
+
     # ---- finding ----------------------------------------------------------------------------------------
 
     def find(self, ref: str) -> LiveNetwork:
@@ -157,6 +162,11 @@ class NetworkManager:
         live = self.live.get(member.endpoint.network_id)
         if live is not None:
             self._scopes.of(live.record).adopt(live, member)
+
+    def has(self, endpoint: Endpoint) -> bool:
+        """Whether somebody on this host has an endpoint of its id."""
+        live = self.live.get(endpoint.network_id)
+        return live is not None and endpoint.id in live.members
 
     def leave(self, endpoint: Endpoint) -> None:
         """Give an endpoint's addresses back and forget it; an unknown one is fine."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
@@ -45,7 +46,7 @@ class Addresses:
 
     def __init__(self, spaces: Iterable[AddressSpace] = ()) -> None:
         self.spaces = tuple(spaces)
-        self._used: set[Address] = set()
+        self._used: Counter[Address] = Counter()  # twice only after a run that left something undone
         self._kept: dict[Address, list[str]] = {}
 
     @classmethod
@@ -63,19 +64,21 @@ class Addresses:
             return ""
         kept = wanted is not None and wanted in self._kept and wanted not in self._used
         address = wanted if kept and wanted else space.allocate(wanted)
-        self._used.add(address)
+        self._used[address] += 1
         return f"{address}/{space.pool.prefixlen}"
 
     def claim(self, address: Address) -> None:
-        """Note that an endpoint of an earlier daemon has this address."""
+        """Note that an endpoint of an earlier daemon has this address; if two do, it is free when both are gone."""
         if (space := self._around(address)) is not None:
             space.claim(address)
-            self._used.add(address)
+            self._used[address] += 1
 
     def release(self, address: Address) -> None:
         """An endpoint has it no more; fine if none had."""
-        self._used.discard(address)
-        self._free(address)
+        self._used[address] -= 1
+        if self._used[address] <= 0:
+            del self._used[address]
+            self._free(address)
 
     def keep(self, address: Address, owner: str) -> None:
         """Keep an address for a container; what no container can have, such as the gateway's, is passed over."""

@@ -45,6 +45,9 @@ class Scope(Protocol):
     def specs(self) -> list[spec.Network]:
         """What should be in this host's kernel."""
 
+    async def settle(self, network_id: str) -> None:
+        """Have the kernel follow, where it could not at once; fine for an unknown network."""
+
     # ---- endpoints of this host
 
     async def join(self, live: LiveNetwork, sandbox: Sandbox, request: EndpointRequest) -> Endpoint:
@@ -126,6 +129,9 @@ class NoCluster:
 
     def specs(self) -> list[spec.Network]:
         return []
+
+    async def settle(self, network_id: str) -> None:
+        return
 
     async def join(self, live: LiveNetwork, sandbox: Sandbox, request: EndpointRequest) -> Endpoint:
         refuse()

@@ -30,6 +30,10 @@ class Projection:
         self._kernel = kernel
         self._names = names
         self._present: set[str] = set()  # networks that are in this host's kernel
+        self._behind: set[str] = set()  # of these, those that may have other peers than they should
+        self._left: set[str] = (
+            set()
+        )  # networks of which the kernel may still have something, though they should be gone
         self._changing = Locks()
 
     # ---- in the kernel, or not --------------------------------------------------------------------------
@@ -46,6 +50,7 @@ class Projection:
                     await self._kernel.ensure_peers(network_id, peers)
                 except DriverError as error:
                     log.error("network %s has the peers from before, not those of now: %s", network_id[:12], error)
+                    self._fall_behind(network_id)
 
     async def ensure(self, network: spec.Network, remote: Callable[[str], Sequence[EndpointRecord]]) -> None:
         """Have a network in the kernel, with the endpoints of other hosts as peers and names."""
@@ -60,6 +65,8 @@ class Projection:
                 await self._clear(network.id)
                 raise
             self._present.add(network.id)
+            self._behind.discard(network.id)
+            self._left.discard(network.id)
 
     async def _tell_names(self, network_id: str, remote: Sequence[EndpointRecord]) -> None:
         """Those of other hosts: this host's are told one by one, once they are recorded."""
@@ -76,12 +83,32 @@ class Projection:
                 await self._clear(network_id)
 
     async def _clear(self, network_id: str) -> None:
+        self._left.add(network_id)
         teardown = Teardown(f"network {network_id[:12]}")
         with teardown.step("bridge and tunnel"):
-            await self._kernel.remove_network(network_id)
+            await self._remove(network_id)
         with teardown.step("names"):
             await self._names.delete_network(network_id)
         teardown.tell()
+        if teardown.errors:
+            self._names.dirty.mark_network(network_id)
+
+    async def _remove(self, network_id: str) -> None:
+        await self._kernel.remove_network(network_id)
+        self._left.discard(network_id)
+
+    def _fall_behind(self, network_id: str) -> None:
+        self._behind.add(network_id)
+        self._names.dirty.mark_network(network_id)
+
+    async def settle(self, network_id: str, remote: Callable[[str], Sequence[EndpointRecord]]) -> None:
+        """Have the kernel follow, where it could not at once."""
+        async with self._changing.of(network_id):
+            if network_id in self._left:
+                await self._remove(network_id)
+            if network_id in self._behind & self._present:
+                await self._kernel.ensure_peers(network_id, [_peer(e) for e in remote(network_id)])
+            self._behind.discard(network_id)
 
     # ---- what the cluster tells -------------------------------------------------------------------------
 
@@ -102,11 +129,11 @@ class Projection:
             if network_id not in self._present:
                 return  # `ensure` takes them all
             for endpoint in gone:
-                with _by_itself(endpoint):
+                with self._by_itself(endpoint):
                     await self._names.leave(shown(endpoint))
                     await self._kernel.remove_peer(network_id, endpoint.id)
             for endpoint in present:
-                with _by_itself(endpoint):
+                with self._by_itself(endpoint):
                     await self._kernel.put_peer(network_id, _peer(endpoint))
                     await self._names.join(shown(endpoint))
 
@@ -117,14 +144,14 @@ class Projection:
         )
         self.lost.put_nowait(endpoint)
 
-
-@contextmanager
-def _by_itself(endpoint: EndpointRecord) -> Iterator[None]:
-    """One of several changes: if it fails the others follow all the same."""
-    try:
-        yield
-    except Exception:
-        log.exception("container %s on host %s could not be followed", endpoint.name, endpoint.host)
+    @contextmanager
+    def _by_itself(self, endpoint: EndpointRecord) -> Iterator[None]:
+        """One of several changes: if it fails the others follow all the same, and it does so later."""
+        try:
+            yield
+        except Exception:
+            log.exception("container %s on host %s could not be followed yet", endpoint.name, endpoint.host)
+            self._fall_behind(endpoint.network_id)
 
 
 def _peer(record: EndpointRecord) -> spec.Peer:

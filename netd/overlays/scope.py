@@ -88,6 +88,9 @@ class Overlays:
             self._table.removable(live)
             await self._cluster.networks.remove(live.record.id)
 
+    async def settle(self, network_id: str) -> None:
+        await self._projection.settle(network_id, self._cluster.remote.on)
+
     def specs(self) -> list[spec.Network]:
         """The global networks that containers of this host are on."""
         live = self._table.items

@@ -131,7 +131,7 @@ class AttachedSandboxes:
         if sandbox is not None:
             async with self._changing.of(sandbox.id):
                 if (sandbox := self._sandboxes.get(sandbox.id)) is not None:
-                    return await self._take_back(sandbox)
+                    return await self._take_back(await self._sandboxes.condemn(sandbox))
         raise NotFound(f"no attached namespace is called {name}: `netd attach --list` shows them")
 
     async def _take_back(self, sandbox: Sandbox) -> None:
@@ -141,26 +141,34 @@ class AttachedSandboxes:
 
     async def lose_endpoint(self, sandbox_id: str, endpoint_id: str) -> None:
         """An endpoint on a global network is not the namespace's any more."""
-        sandbox = next((s for s in self.all() if s.id == sandbox_id), None)
-        if sandbox is None:
-            return
-        async with self._changing.of(sandbox.id):
+        async with self._changing.of(sandbox_id):  # it may be just being attached
             sandbox = self._sandboxes.get(sandbox_id)
             endpoint = next((e for e in sandbox.endpoints if e.id == endpoint_id), None) if sandbox else None
-            if sandbox is not None and endpoint is not None:
+            if sandbox is not None and endpoint is not None and sandbox.attached:
                 await self._joining.narrow(sandbox, endpoint)
 
-    async def let_go_of_the_lost(self) -> None:
-        """Forget the namespaces that are no longer at their path: there is nothing to take back from them."""
-        for sandbox in self.all():
-            if self._namespaces.inode(sandbox.netns) != sandbox.inode:
-                await self._let_go(sandbox)
+    async def follow_up(self, sandbox_id: str) -> None:
+        """Try again to add or take away what follows from the namespace's networks: its gateway endpoint."""
+        async with self._changing.of(sandbox_id):
+            sandbox = self._sandboxes.get(sandbox_id)
+            if sandbox is not None and sandbox.attached:
+                await self._joining.follow_up(sandbox)
 
-    async def _let_go(self, lost: Sandbox) -> None:
-        async with self._changing.of(lost.id):
-            if (sandbox := self._sandboxes.get(lost.id)) is not None:
-                log.info("the namespace of %s at %s has gone, it is let go", sandbox.name, sandbox.netns)
-                await self._sandboxes.tear_down(sandbox)
+    async def let_go_of_the_lost(self) -> None:
+        """Forget the namespaces that are no longer at their path: there is nothing to take back from them. The last
+        daemon may have been killed while it detached one that is there."""
+        for sandbox in self.all():
+            if sandbox.going or self._namespaces.inode(sandbox.netns) != sandbox.inode:
+                await self._let_go(sandbox.id)
+
+    async def _let_go(self, sandbox_id: str) -> None:
+        async with self._changing.of(sandbox_id):
+            if (sandbox := self._sandboxes.get(sandbox_id)) is None:
+                return
+            if sandbox.going:
+                return await self._take_back(sandbox)
+            log.info("the namespace of %s at %s has gone, it is let go", sandbox.name, sandbox.netns)
+            await self._sandboxes.tear_down(sandbox)
 
     async def watch(self) -> None:
         """Let go of what goes; runs until cancelled."""

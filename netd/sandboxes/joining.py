@@ -6,6 +6,7 @@ gateway network, until another network leads out.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Iterable
 
@@ -28,6 +29,8 @@ class Joining:
         self._networks = networks
         self._sandboxes = sandboxes
         self._gateway = gateway
+        # whose gateway endpoint is not as it follows from the others: to be followed up by who holds the sandbox
+        self.behind: asyncio.Queue[str] = asyncio.Queue()
 
     def asked_for(self, sandbox: Sandbox) -> list[Endpoint]:
         """A sandbox's endpoints but for the one that follows from them."""
@@ -60,19 +63,20 @@ class Joining:
     async def widen(self, sandbox: Sandbox, wider: Sandbox) -> Sandbox:
         """Make a running sandbox what `added` planned; as it is then. If this fails, the endpoints are given back."""
         await self._sandboxes.attach(sandbox, wider)
-        return await self._follow_up(wider)
+        return await self.follow_up(wider)
 
     async def narrow(self, sandbox: Sandbox, endpoint: Endpoint) -> Sandbox:
         """Take an endpoint from a running sandbox; as it is then."""
-        return await self._follow_up(await self._sandboxes.detach(sandbox, endpoint))
+        return await self.follow_up(await self._sandboxes.detach(sandbox, endpoint))
 
     async def recover(self) -> None:
         """After a restart: the last daemon may have been killed between an endpoint and what follows from it."""
         for sandbox in list(self._sandboxes.all()):
-            await self._follow_up(sandbox)
+            await self.follow_up(sandbox)
 
-    async def _follow_up(self, sandbox: Sandbox) -> Sandbox:
-        """Take away or add the gateway endpoint. What was asked for is done: an error here is told in the log."""
+    async def follow_up(self, sandbox: Sandbox) -> Sandbox:
+        """Take away or add the gateway endpoint. What was asked for is done: an error here is told in the log, and its
+        holder is `behind`."""
         teardown = Teardown(f"sandbox {sandbox.id[:12]}")
         with teardown.step("gateway endpoint"):
             needless = self._gateway.needless(sandbox)
@@ -83,6 +87,8 @@ class Joining:
                 await self._sandboxes.attach(sandbox, wider)
                 sandbox = wider
         teardown.tell()
+        if teardown.errors:
+            self.behind.put_nowait(sandbox.container_id)
         return sandbox
 
 

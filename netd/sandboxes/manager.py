@@ -86,21 +86,29 @@ class SandboxManager:
             for endpoint in sandbox.endpoints:
                 await self._names.join(endpoint)
 
+    async def condemn(self, sandbox: Sandbox) -> Sandbox:
+        """Store that a sandbox is to be taken down: from here on it is, if not by this daemon then by the next."""
+        async with self._locks.of(sandbox.id):
+            self._must_be_there(sandbox)
+            condemned = replace(sandbox, going=True)
+            await self._records.put(sandbox.id, condemned)
+        return condemned
+
     async def tear_down(self, sandbox: Sandbox) -> None:
         """Undo `pin` and `bring_up`, however far they came. What cannot be undone now is told in the log, and undone
         later: until then the record stays, which a daemon that starts again takes up."""
         async with self._locks.of(sandbox.id):
             self._going[sandbox.id] = sandbox
             try:
-                teardown = await self._take_down(sandbox)
+                teardown = await self._take_down(sandbox, sandbox.endpoints)
                 teardown.tell()
             finally:
                 for endpoint in sandbox.endpoints:
                     self._networks.leave(endpoint)
 
-    async def _take_down(self, sandbox: Sandbox) -> Teardown:
+    async def _take_down(self, sandbox: Sandbox, endpoints: Iterable[Endpoint]) -> Teardown:
         with self._following(sandbox) as teardown:
-            for endpoint in sandbox.endpoints:
+            for endpoint in endpoints:
                 with teardown.step(f"names of {endpoint.network}"):
                     await self._names.leave(endpoint)
             with teardown.step("resolver"):
@@ -176,7 +184,8 @@ class SandboxManager:
         """Make kernel and resolver follow the record, whatever they have now; what fails is marked again."""
         async with self._locks.of(sandbox_id):
             if (going := self._going.get(sandbox_id)) is not None:
-                await self._take_down(going)
+                # its container may run again by now, with the endpoints that it had
+                await self._take_down(going, [e for e in going.endpoints if not self._networks.has(e)])
             elif (sandbox := self.get(sandbox_id)) is None:
                 await self._names.forget(sandbox_id)
             elif sandbox.netns:
@@ -262,7 +271,8 @@ class SandboxManager:
     async def sweep_namespaces(self) -> None:
         """Remove the pinned namespaces that no record vouches for: a crash between pinning and recording."""
         try:
-            await self._namespaces.sweep({sandbox.netns for sandbox in self.all()})
+            unread = map(self._namespaces.path, self._records.unreadable)
+            await self._namespaces.sweep({*(sandbox.netns for sandbox in self.all()), *unread})
         except (DriverError, OSError) as error:
             log.error("namespaces that belong to no container are left until the next start: %s", error)
 

@@ -122,10 +122,12 @@ class Reconciler:
 
     async def _put_network(self, network_id: str) -> None:
         await self._names.put_network(self._networks.live[network_id].record, self._table(network_id))
+        await self._networks.settle(network_id)
 
     async def _delete_network(self, network_id: str) -> None:
         await self._names.delete_network(network_id)
         await self._names.finish_drops(network_id)
+        await self._networks.settle(network_id)
 
     def _table(self, network_id: str) -> list[Endpoint]:
         """What is recorded of this host's sandboxes, and all of other hosts: a member only planned has no name yet."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
+from drivers.spec import DriverError
 from kvstore.contract import StoreUnavailable
 from netd.core.errors import NetdError
 from netd.model.networks import (
@@ -17,6 +18,7 @@ from netd.model.networks import (
     NetworkConnect,
     NetworkDisconnect,
 )
+from netd.overlays.gateway import NETWORK as GATEWAY
 from tests.containers.attaching import (
     EPHEMERAL,
     attachments,
@@ -156,3 +158,61 @@ def test_a_global_network_that_is_lost_stays_among_the_settings(clustered: Host)
     clustered.world.run(attachments(clustered).lose(clustered.record(), endpoint.id))
     clustered.world.restart_daemon()
     assert set(clustered.record().networks) == {"blue", "far"}
+
+
+@pytest.mark.parametrize("step", ["Namespaces.unpin", "Store.delete"])
+def test_what_is_left_of_an_earlier_run_takes_nothing_from_this_one(clustered: Host, step: str) -> None:
+    """On an overlay a container gets its endpoint back, with its id: the tear-down that stayed undone has it too."""
+    clustered.run(network_mode="far")
+    clustered.world.calls.broken.add(step)
+    clustered.containers.stop("web")
+    clustered.after(1)
+    clustered.world.kill_daemon()
+    clustered.world.run(clustered.world.daemon.load())
+    clustered.containers.start("web")
+    clustered.after(3)
+    assert "web" in names_on(clustered, "far")
+    clustered.world.calls.broken.clear()
+    clustered.after(120)
+    assert "web" in names_on(clustered, "far")
+    assert len(clustered.world.kernel.sandboxes) == 1
+
+
+def test_an_address_is_free_only_when_nobody_has_it_any_more(host: Host) -> None:
+    """What an earlier run left undone is undone by the next daemon, when the address is another container's."""
+    host.run("old")
+    (left,) = host.world.namespaces.present
+    address = sandbox(host, "old").endpoints[0].ipv4
+    unpin = host.world.namespaces.unpin
+
+    async def busy(path: str) -> None:
+        if path == left:
+            raise DriverError("device or resource busy")
+        await unpin(path)
+
+    host.world.namespaces.unpin = busy  # type: ignore[method-assign]
+    host.containers.remove("old", force=True, volumes=False, link=False)
+    settings = EndpointSettings(ipam_config=EndpointIPAMConfig(ipv4_address=address.partition("/")[0]))
+    host.create("new")
+    host.containers.disconnect("blue", NetworkDisconnect(container="new"))
+    host.containers.connect("blue", NetworkConnect(container="new", endpoint_config=settings))
+    host.containers.start("new")
+    host.world.restart_daemon()
+    host.after(5)
+    assert sandbox(host, "new").endpoints[0].ipv4 == address
+    space = host.world.daemon.networks.by_name("blue").addresses.spaces[0]
+    assert space.in_use(ip_address(address.partition("/")[0]))
+
+
+def test_a_network_that_was_given_by_its_id_before_this_host_knew_of_it_is_one_of_the_containers(
+    clustered: Host,
+) -> None:
+    new = clustered.world.cluster.networks.make_elsewhere("new", "10.8.0.0/24").id
+    clustered.run(network_mode=new)
+    shown = clustered.containers.inspect("web")["NetworkSettings"]["Networks"]
+    assert list(shown) == ["new"] and shown["new"]["IPAddress"]
+    clustered.world.restart_daemon()
+    clustered.after(1)
+    assert networks(clustered) == ({"new"}, {"new", GATEWAY})
+    clustered.containers.disconnect("new", NetworkDisconnect(container="web"))
+    assert networks(clustered) == (set(), set())

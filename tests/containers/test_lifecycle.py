@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kvstore.contract import StoreUnavailable
+from kvstore.contract import Entry, StoreUnavailable
 from netd.containers.lifecycle import DEPENDENCY_SECONDS, Lifecycle
 from netd.core.errors import Conflict, NotFound, Unavailable
 from netd.launcher import LaunchError
@@ -55,6 +55,31 @@ def test_a_start_that_cannot_be_stored_is_undone(host: Host) -> None:
     assert not host.world.kernel.sandboxes
     host.containers.start("web")
     assert host.runs()
+
+
+def test_what_a_failed_start_could_not_clear_is_cleared_later(host: Host) -> None:
+    host.create()
+    host.world.calls.broken |= {"Store.cas", "Launcher.delete"}
+    with pytest.raises(StoreUnavailable):
+        host.containers.start("web")
+    host.after(3)
+    assert host.world.launcher.processes
+    host.world.calls.broken.clear()
+    host.after(2)
+    assert not host.world.launcher.processes
+    host.containers.start("web")
+    host.after(5)
+    assert host.runs()
+
+
+def test_what_a_failed_start_could_not_clear_goes_with_the_container(host: Host) -> None:
+    host.create()
+    host.world.calls.broken |= {"Store.cas", "Launcher.delete"}
+    with pytest.raises(StoreUnavailable):
+        host.containers.start("web")
+    host.world.calls.broken.clear()
+    host.containers.remove("web", force=False, volumes=False, link=False)
+    assert not host.world.launcher.processes
 
 
 # ---- end ------------------------------------------------------------------------------------------------
@@ -193,6 +218,23 @@ def test_a_store_that_is_away_costs_no_try(host: Host) -> None:
     assert host.runs()
 
 
+def test_a_store_that_is_away_leaves_the_back_off_as_it_was(host: Host) -> None:
+    host.run(policy="always")
+    for _ in range(6):
+        host.ends()
+        host.after(host.world.daemon.containers.find("web").delay + 0.1)
+    fails(host, host.world.launcher, "create", Unavailable("the cluster store cannot be used now"))
+    host.ends()
+    host.after(10)
+    fails(host, host.world.launcher, "create", None)
+    host.after(2)
+    host.ends()
+    host.after(12)
+    assert not host.runs(), "after 6.4 s it waits for 12.8"
+    host.after(1)
+    assert host.runs()
+
+
 @pytest.mark.parametrize("verb", ["stop", "kill"])
 def test_whoever_stops_a_container_between_two_restarts_has_stopped_it(host: Host, verb: str) -> None:
     host.run(policy="always")
@@ -260,6 +302,55 @@ def test_a_container_that_joins_another_s_network_starts_after_that_one(host: Ho
     assert host.runs("db")
     assert host.runs("web")
     assert host.record("web").restart_count == 1  # the first try was good
+
+
+@pytest.mark.parametrize("how", ["db", "id", "short id"])
+def test_a_container_starts_after_the_one_that_it_needs_however_that_is_called(host: Host, how: str) -> None:
+    db = host.run("db", policy="always")
+    ref = {"db": "db", "id": db, "short id": db[:12]}[how]
+    host.run("web", policy="on-failure", retries=1, network_mode=f"container:{ref}")
+    host.world.launcher.processes.clear()
+    host.world.restart_daemon()
+    host.after(60)
+    assert host.runs("db")
+    assert host.runs("web")
+
+
+def test_a_container_is_watched_although_its_daemon_started_on_a_full_disk(host: Host) -> None:
+    host.run()
+    renaming = host.world.loop.create_task(host.world.daemon.containers.rename("web", "other"))
+    while "other" not in {record.name for record in host.world.daemon.records().values()}:
+        host.world.loop.step()
+    assert not renaming.done(), "the sandbox has its old name still"
+    host.world.kill_daemon()
+    host.world.calls.broken.add("Store.cas")
+    host.world.run(host.world.daemon.load())
+    host.after(5)
+    host.world.calls.broken.clear()
+    host.after(2)
+    assert [s.name for s in host.world.daemon.sandboxes.all()] == ["other"]
+    host.ends("other", code=3)
+    assert (host.record("other").state.status, host.record("other").state.exit_code) == ("exited", 3)
+
+
+def test_a_container_whose_record_cannot_be_read_is_left_alone(host: Host) -> None:
+    identity = host.run()
+    layer = host.world.root / "containers" / identity / "diff" / "data"
+    layer.write_text("precious")
+    key = f"containers/{identity}"
+    entry = host.world.store.entries[key]
+    host.world.store.entries[key] = Entry(key, b"{", entry.version)
+    host.world.restart_daemon()
+    host.after(10)
+    assert identity in host.world.launcher.running()
+    assert layer.read_text() == "precious"
+    assert host.world.kernel.sandboxes and host.world.namespaces.present
+    host.world.store.entries[key] = entry  # by the version of netd that can
+    host.world.restart_daemon()
+    host.after(1)
+    assert host.record().state.running
+    host.ends(code=3)
+    assert host.record().state.exit_code == 3
 
 
 def test_a_process_that_cannot_be_killed_does_not_keep_the_daemon_from_starting(host: Host) -> None:

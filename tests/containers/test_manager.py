@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from kvstore.contract import StoreUnavailable
 from netd.containers import manager
 from netd.containers.manager import ContainerManager
 from netd.core.errors import Conflict, InvalidParameter, NotFound, NotImplementedHere
@@ -36,6 +37,20 @@ def test_a_creation_that_fails_frees_its_name(host: Host) -> None:
     with pytest.raises(NotFound, match="No such image"):
         host.containers.create(ContainerCreate(image="nosuch"), "web")
     host.create("web")
+
+
+def test_prune_passes_over_what_the_store_does_not_let_go(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [host.create(name) for name in ("one", "two", "three")]
+    real = host.world.store.delete
+
+    async def delete(key: str, version: int | None = None) -> None:
+        if key == f"containers/{ids[1]}":
+            raise StoreUnavailable("disk I/O error")
+        await real(key, version)
+
+    monkeypatch.setattr(host.world.store, "delete", delete)
+    assert host.containers.prune(Filters()) == [ids[0], ids[2]]
+    assert list(host.world.daemon.containers.live) == [ids[1]]
 
 
 def test_a_container_without_a_name_is_given_one(host: Host) -> None:

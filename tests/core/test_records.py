@@ -27,3 +27,4 @@ def test_a_record_that_cannot_be_read_is_left_alone() -> None:
         with pytest.raises(Conflict):
             loop.run(records.add("b", Thing("second")))
         assert store.under("things") == values
+        assert records.unreadable == {"b", "c"}, "so that nobody takes what belongs to it for a left-over"

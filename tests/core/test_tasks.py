@@ -62,6 +62,23 @@ def test_a_job_that_must_not_end_is_begun_again(caplog: pytest.LogCaptureFixture
     ]
 
 
+def test_a_job_that_must_succeed_is_done_again_until_it_does_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    tries = iter([OSError("no room"), OSError("no room"), OSError("no such thing"), None])
+
+    async def take_away() -> None:
+        if (error := next(tries)) is not None:
+            raise error
+
+    async def scenario() -> None:
+        await Tasks().until_done(take_away, "taking it away", pause=0)
+
+    asyncio.run(scenario())
+    assert [(r.getMessage(), str(r.exc_info and r.exc_info[1])) for r in caplog.records] == [
+        ("taking it away failed, it is tried again", "no room"),
+        ("taking it away failed, it is tried again", "no such thing"),
+    ]
+
+
 def test_nothing_runs_once_its_owner_has_closed() -> None:
     async def scenario() -> None:
         tasks, undone = Tasks(), []

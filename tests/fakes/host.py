@@ -116,7 +116,7 @@ class Host:
             predefined=live.predefined,
             names=() if live.predefined else (name,),
         )
-        self.networks.adopt(Member(f"c-{name}", name, endpoint))
+        live.members[endpoint.id] = Member(f"c-{name}", name, endpoint)
         return endpoint
 
     def planned(self, name: str, *networks: Network) -> Sandbox:

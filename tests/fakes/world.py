@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 from collections.abc import Coroutine, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,6 +39,7 @@ from netd.overlays.gateway import Gateway
 from netd.overlays.projection import Projection
 from netd.overlays.scope import Overlays
 from netd.sandboxes.attached import AttachedSandboxes
+from netd.sandboxes.holders import follow_up, lose_endpoints
 from netd.sandboxes.joining import Joining
 from netd.sandboxes.manager import SandboxManager
 from netd.sandboxes.reconciler import Reconciler
@@ -217,6 +218,10 @@ class Daemon:
         await self.sandboxes.restore_kernel()
         await self.networks.start(self.sandboxes.all())
         await self.joining.recover()
+        if self._world.clustered:
+            holders = (self.containers, self.attached)
+            self.tasks.keep_running(partial(lose_endpoints, self.projection.lost, holders, self.tasks), "losing")
+            self.tasks.keep_running(partial(follow_up, self.joining.behind, holders, self.tasks), "following up")
         self.tasks.keep_running(self.reconciler.run, "reconciling names and sandboxes")
         await self.reconciler.settled(1)
         if self._world.watching:

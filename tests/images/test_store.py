@@ -232,6 +232,20 @@ def test_files_that_cannot_be_removed_go_at_the_next_start(
     asyncio.run(scenario())
 
 
+def test_the_files_of_an_image_whose_record_cannot_be_read_are_left_alone(world: Worlds) -> None:
+    async def scenario() -> None:
+        w = world()
+        image = await w.add("app:1")
+        key = f"images/{image.id.removeprefix('sha256:')}"
+        w.store.entries[key] = Entry(key, b"{", w.store.entries[key].version)
+        w.images = ImageStore(w.directory, cast(Store, w.store))
+        await w.images.load()
+        assert not w.images.images
+        assert w.files() == {image.id.removeprefix("sha256:")}
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("failing", ["create", "cas"])
 def test_an_import_that_cannot_be_stored_leaves_nothing_and_takes_no_name(world: Worlds, failing: str) -> None:
     async def scenario() -> None:

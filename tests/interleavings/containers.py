@@ -376,7 +376,8 @@ def _pruned(scene: Containers, ids: Sequence[str]) -> str | None:
     there = set(ids) & scene.world.daemon.records().keys()
     if there:
         return "a container that it removed is there"
-    return "the old container is there" if scene.record("old") is not None else None
+    left = scene.record("old") is not None and not scene.world.calls.failed  # what cannot be removed is passed over
+    return "the old container is there" if left else None
 
 
 async def _nothing(scene: Containers) -> None:

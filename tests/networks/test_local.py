@@ -180,6 +180,18 @@ def test_what_cannot_be_cleared_of_a_network_that_is_gone_is_told(
     assert world.run(create(world, SHOP)), "its name and its subnet are free all the same"
 
 
+def test_what_could_not_be_cleared_of_a_network_is_cleared_later(world: World) -> None:
+    shop = world.daemon.networks.by_name("shop").record.id
+    world.calls.broken.add("Kernel.remove_network")
+    world.run(remove_shop(world))
+    world.loop.settle(3)
+    assert shop in world.kernel.networks
+    world.calls.broken.clear()
+    world.loop.settle()
+    assert shop not in world.kernel.networks
+    assert not wrong(world)
+
+
 def test_a_network_whose_removal_failed_can_be_joined(world: World) -> None:
     world.calls.broken.add("Store.delete")
     with pytest.raises(StoreUnavailable):

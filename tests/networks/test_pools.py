@@ -73,6 +73,16 @@ def test_letting_go_of_an_address_in_use_does_not_free_it(addresses: Addresses) 
     assert "10.77.0.9/28" not in everything(addresses)
 
 
+def test_an_address_that_two_have_from_before_is_free_when_both_have_given_it_back(addresses: Addresses) -> None:
+    addresses.claim(NINE)
+    addresses.claim(NINE)
+    addresses.release(NINE)
+    with pytest.raises(Forbidden):
+        addresses.take(4, NINE)
+    addresses.release(NINE)
+    assert addresses.take(4, NINE) == "10.77.0.9/28"
+
+
 def test_the_gateways_address_cannot_be_kept_or_given_back(addresses: Addresses) -> None:
     gateway = ip_address("10.77.0.1")
     addresses.keep(gateway, "db")

@@ -113,8 +113,9 @@ def test_one_that_does_not_come_does_not_keep_the_others_from_coming(
 def test_one_that_does_not_go_does_not_keep_the_others_from_coming(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    world.run(ensure(world))
+    world.run(join(world))
     refuses(world, monkeypatch, "remove_peer", "f")
+    world.cluster.remote.records[ID] = [CACHE]
     changed(world, [CACHE], [FAR])
     assert names(world) == {"cache"}
     assert "container db on host far" in caplog.text and "no such device" in caplog.text

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from drivers.spec import DriverError
 from netd.cluster.model import GlobalNetwork
+from netd.model.containers import ContainerCreate, HostConfig
 from netd.model.networks import NetworkCreate, StaticRecord
 from netd.model.sandboxes import Endpoint
 from netd.overlays.projection import Projection
@@ -103,6 +104,17 @@ def test_what_cannot_be_cleared_is_told_and_the_network_comes_back_whole(
     assert here(world) and world.kernel.peers[ID] == {"f"}
 
 
+def test_what_cannot_be_cleared_now_is_cleared_later(world: World) -> None:
+    endpoint = world.run(join(world))
+    world.calls.broken.add("Kernel.remove_network")
+    world.run(leave(world, endpoint))
+    world.loop.settle(3)
+    assert ID in world.kernel.networks
+    world.calls.broken.clear()
+    world.loop.settle()
+    assert not here(world)
+
+
 # ---- what the cluster tells -----------------------------------------------------------------------------
 
 
@@ -136,7 +148,44 @@ def test_static_records_stay_when_the_last_container_leaves_and_go_with_the_netw
     assert not world.store.under("dns")
 
 
+@pytest.mark.parametrize("step", ["Kernel.put_peer", "Kernel.ensure_peers"])
+def test_an_endpoint_of_another_host_that_the_kernel_refuses_is_tried_again(world: World, step: str) -> None:
+    world.run(join(world))
+    world.cluster.remote.records[ID].append(CACHE)
+    world.calls.broken |= {"Kernel.put_peer", step}
+    world.run(projection(world).endpoints_changed(ID, [CACHE], []))
+    world.loop.settle(3)
+    world.calls.broken.clear()
+    world.loop.settle()
+    assert world.kernel.peers[ID] == {"f", "g"}
+    assert {name for told in world.resolver.networks[ID].values() for name in told.names} == {"db", "cache"}
+
+
+def test_one_that_has_gone_and_stays_in_the_kernel_is_tried_again_too(world: World) -> None:
+    world.run(join(world))
+    world.cluster.remote.records[ID].clear()
+    world.calls.broken.add("Kernel.remove_peer")
+    world.run(projection(world).endpoints_changed(ID, [], [FAR]))
+    world.calls.broken.clear()
+    world.loop.settle()
+    assert world.kernel.peers[ID] == set()
+
+
+def test_peers_that_the_next_daemon_cannot_set_at_once_are_set_later(world: World) -> None:
+    body = ContainerCreate(image="app", cmd=["serve"], host_config=HostConfig(network_mode="far"))
+    container, _ = world.run(world.daemon.containers.create(body, "web"))
+    world.run(world.daemon.containers.start(container))
+    world.kill_daemon()
+    world.cluster.remote.records[ID].append(CACHE)
+    world.calls.broken.add("Kernel.ensure_peers")
+    world.run(world.daemon.load())
+    world.calls.broken.clear()
+    world.loop.settle()
+    assert world.kernel.peers[ID] == {"f", "g"}
+
+
 def test_a_lost_endpoint_is_there_for_whoever_holds_it(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.daemon.tasks.cancel()  # which would take them away from there
     for lost in (FAR, CACHE):
         world.run(projection(world).endpoint_lost(lost, "its address was taken"))
     assert [projection(world).lost.get_nowait().name for _ in range(2)] == ["db", "cache"]

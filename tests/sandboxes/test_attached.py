@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from kvstore.contract import StoreUnavailable
 from netd.core.errors import Conflict, NotFound
 from netd.model.networks import IPAM, IPAMConfig, NetworkCreate
 from netd.sandboxes.attached import AttachRequest
@@ -104,9 +105,42 @@ def test_detaching_goes_on_whatever_fails_and_nothing_is_left_in_the_end(make: C
         return world
 
     for world, failed, error in failures(attached, detach):
-        assert error is None, failed
-        assert names(world) == [], failed
+        if failed == "Store.cas":
+            assert isinstance(error, StoreUnavailable), "it cannot be promised"
+            assert names(world) == ["one"]
+        else:
+            assert error is None, failed
+            assert names(world) == [], failed
         assert not wrong(world), failed
+
+
+def test_one_that_was_detached_stays_so_whatever_cannot_be_removed_until_the_next_daemon(world: World) -> None:
+    world.run(attach(world))
+    world.calls.broken.add("Store.delete")
+    world.run(detach(world))
+    world.loop.settle(3)
+    world.kill_daemon()
+    world.run(world.daemon.load())
+    assert names(world) == []
+    world.calls.broken.clear()
+    world.loop.settle()
+    assert not world.store.under("sandboxes")
+    assert not world.kernel.sandboxes
+    assert not wrong(world)
+
+
+def test_an_endpoint_that_is_lost_while_it_is_attached_is_taken_away(make: Callable[[], World]) -> None:
+    lost: set[str] = set()
+
+    async def lose(world: World) -> None:
+        for record in list(world.cluster.endpoints.own.values()):
+            lost.add(record.id)
+            await world.daemon.attached.lose_endpoint(record.container_id, record.id)
+
+    for world, _, _ in meetings(make, lambda w: attach(w, network="far"), lose):
+        assert not {e.id for s in world.daemon.attached.all() for e in s.endpoints} & lost
+        assert not wrong(world)
+    assert lost
 
 
 def test_one_that_goes_while_it_is_attached_is_refused_with_a_word_or_let_go(make: Callable[[], World]) -> None:

@@ -70,6 +70,11 @@ def networks(world: World, name: str) -> list[str]:
     return [endpoint.network for endpoint in sandbox.endpoints]
 
 
+def networks_of(world: World, name: str) -> list[str]:
+    """The same, as the record says."""
+    return [endpoint.network for endpoint in the(world, name).endpoints]
+
+
 def interfaces(world: World, name: str) -> list[str]:
     return [endpoint.ifname for endpoint in the(world, name).endpoints]
 
@@ -121,6 +126,51 @@ def test_a_bridge_that_leads_out_takes_the_place_of_the_gateway_endpoint_and_giv
     assert sorted(networks(world, "web")) == ["far", "shop"]
     world.run(world.daemon.containers.disconnect("shop", NetworkDisconnect(container=container)))
     assert networks(world, "web") == ["far", NETWORK]
+
+
+@pytest.mark.parametrize("step", ["Store.cas", "Kernel.ensure_sandbox"])
+def test_a_gateway_endpoint_that_cannot_be_made_with_the_disconnection_is_made_later(world: World, step: str) -> None:
+    container = world.run(run(world, "far"))
+    world.run(world.daemon.containers.connect("shop", NetworkConnect(container=container)))
+    disconnecting = world.daemon.containers.disconnect("shop", NetworkDisconnect(container=container))
+    task = world.loop.create_task(disconnecting)
+    while networks_of(world, "web") != ["far"]:
+        world.loop.step()
+    world.calls.broken.add(step)
+    world.loop.settle(3)
+    assert task.done() and task.exception() is None
+    assert networks_of(world, "web") == ["far"]
+    world.calls.broken.clear()
+    world.loop.settle(3)
+    assert networks(world, "web") == ["far", NETWORK]
+
+
+def test_a_gateway_endpoint_that_is_needless_goes_later_if_it_cannot_go_now(world: World) -> None:
+    container = world.run(run(world, "far"))
+    connecting = world.daemon.containers.connect("shop", NetworkConnect(container=container))
+    task = world.loop.create_task(connecting)
+    while "shop" not in networks_of(world, "web"):
+        world.loop.step()
+    world.calls.broken.add("Store.cas")
+    world.loop.settle(3)
+    assert task.done() and task.exception() is None
+    assert NETWORK in networks_of(world, "web")
+    world.calls.broken.clear()
+    world.loop.settle(3)
+    assert sorted(networks(world, "web")) == ["far", "shop"]
+
+
+@pytest.mark.parametrize("kind", ["container", "attached namespace"])
+def test_an_endpoint_that_is_lost_goes_as_soon_as_the_store_takes_it(world: World, kind: str) -> None:
+    world.run(run(world, "far") if kind == "container" else attach(world, "far"))
+    (record,) = world.cluster.endpoints.own.values()
+    world.calls.broken.add("Store.cas")
+    world.run(world.daemon.projection.endpoint_lost(record, "its address was taken"))
+    world.loop.settle(3)
+    world.calls.broken.clear()
+    world.loop.settle(3)
+    assert networks(world, "web" if kind == "container" else "build") == []
+    assert not addresses(world)
 
 
 def test_what_a_killed_daemon_left_undone_is_done_by_the_next_one(world: World) -> None:
