@@ -15,7 +15,7 @@ lab: ## watch containers of several hosts talk while a host and the store's lead
 
 test: ## the whole suite; as root, in namespaces of its own (ARGS="-k dns" for a part)
 	@scripts/setup test
-	@PYTHONDONTWRITEBYTECODE= .venv/bin/pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@PYTHONDONTWRITEBYTECODE= .venv/bin/pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: setup ## ruff, mypy --strict, import-linter
 	.venv/bin/ruff check

@@ -29,7 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 # Minutes long each: they come first, so that no worker is left alone with one of them at the end.
-_LONG = ("test_overlay_weather", "test_leaks", "test_cut_off", "test_overlay")
+_LONG = ("test_overlay_weather", "test_leaks", "test_overlay", "test_cluster", "test_outages", "test_cut_off")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -31,9 +31,7 @@ class Projection:
         self._names = names
         self._present: set[str] = set()  # networks that are in this host's kernel
         self._behind: set[str] = set()  # of these, those that may have other peers than they should
-        self._left: set[str] = (
-            set()
-        )  # networks of which the kernel may still have something, though they should be gone
+        self._left: set[str] = set()  # networks that are to be gone, of which the kernel may still have something
         self._changing = Locks()
 
     # ---- in the kernel, or not --------------------------------------------------------------------------
