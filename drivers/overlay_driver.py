@@ -125,20 +125,24 @@ class OverlayDriver:
         if place is not None:
             self._leaving[network_id] = self._teardown.submit(overlay_namespace.end, place)
         elif netns.exists(path):
-            self._leaving[network_id] = self._teardown.submit(overlay_namespace.end_unknown, path)
+            self._leaving[network_id] = self._teardown.submit(_end_unknown, path)
 
-    def sweep(self, networks: Iterable[Network]) -> list[str]:
-        """Remove the namespaces in our directory that belong to none of these networks."""
+    def strays(self, networks: Iterable[Network]) -> list[str]:
+        """The namespaces in our directory that belong to none of these networks, but for those on their way out."""
         if self._directory is None or not self._directory.is_dir():
             return []
-        wanted = {self._path(network.id) for network in networks}
+        known = {self._path(network.id) for network in networks}
+        known |= {self._path(network_id) for network_id, end in self._leaving.items() if not end.done()}
+        found = {str(path) for path in self._directory.iterdir()} | {place.path for place in self._places.values()}
+        return sorted(found - known)
+
+    def end_stray(self, path: str) -> list[str]:
+        """Remove a stray namespace; returns a sentence."""
         for network_id, place in list(self._places.items()):
-            if place.path not in wanted:
+            if place.path == path:
                 self._places.pop(network_id).close()
-        left = [str(path) for path in self._directory.iterdir() if str(path) not in wanted]
-        for path in left:
-            overlay_namespace.end_unknown(path)
-        return [f"namespace {path} belonged to an overlay network that is gone" for path in left]
+        overlay_namespace.end_unknown(path)
+        return [f"namespace {path} belonged to an overlay network that is gone"]
 
     # ---- peers ------------------------------------------------------------------------------------------
 
@@ -333,6 +337,13 @@ class OverlayDriver:
         if holder is not None:
             self._host.run([netlink.delete_link(holder.name)])
         time.sleep(_PAUSE)
+
+
+def _end_unknown(path: str) -> None:
+    try:
+        overlay_namespace.end_unknown(path)
+    except (DriverError, OSError) as error:
+        log.error("%s", error)
 
 
 def _vni(network: Network, peer: Peer) -> int:

@@ -56,11 +56,14 @@ def end(place: Place) -> None:
     except DriverError as error:
         log.error("%s", error)
     place.close()
-    _unpin(place.path)
+    try:
+        _unpin(place.path)
+    except DriverError as error:
+        log.error("%s", error)
 
 
 def end_unknown(path: str) -> None:
-    """The same for a namespace that a daemon before us made."""
+    """The same for a namespace that a daemon before us made. Raises DriverError."""
     if netns.exists(path):
         with netns.entered(path), Netlink() as inner:
             inner.run(netlink.delete_link(link.name) for link in inner.links() if link.kind == "vxlan")
@@ -71,7 +74,7 @@ def _unpin(path: str) -> None:
     try:
         netns.remove(path)
     except OSError as error:
-        log.error("cannot remove network namespace %s: %s", path, error.strerror)
+        raise DriverError(f"cannot remove network namespace {path}: {error.strerror}") from None
 
 
 def raise_neighbour_limits() -> None:
