@@ -89,7 +89,10 @@ class Kernel:
     # ---- endpoints on other hosts -----------------------------------------------------------------------
 
     async def ensure_peers(self, network_id: str, peers: Iterable[Peer]) -> None:
-        """Make these an overlay's remote endpoints. Until the first call after a start, rows found are kept."""
+        """Make these an overlay's remote endpoints. Until the first call after a start, rows found are kept.
+
+        They may be told of an overlay that `reconcile` could not make: it has them as soon as it is made.
+        """
         await self._change(network_id, partial(self._projection.ensure_peers, network_id, list(peers)))
 
     async def put_peer(self, network_id: str, peer: Peer) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from drivers import netlink, netns, nsid, overlay
 from drivers.announce import Announcer
 from drivers.netlink import Netlink
-from drivers.peers import Peers
 from drivers.reaper import Reaper
 from drivers.spec import DriverError
 
@@ -33,7 +32,6 @@ class Place:
     mtu: int = 0
     underlay: tuple[str, int] = ("", 0)  # the host's device that its packets leave by, and the MTU of that
     indexes: dict[int, int] = field(default_factory=dict)  # VNI -> its VXLAN device
-    peers: Peers = field(default_factory=Peers)
 
     def close(self) -> None:
         self.reaper.close()
@@ -41,12 +39,12 @@ class Place:
         self.netlink.close()
 
 
-def enter(path: str, host: Netlink, owner: str, peers: Peers) -> Place:
+def enter(path: str, host: Netlink, owner: str) -> Place:
     """Open what we need in the namespace at `path`, and let its bridges route between the network's subnets."""
     number = nsid.number(host, path)
     with netns.entered(path):
         _write_namespace_sysctls()
-        return Place(path, os.stat(path).st_ino, number, Netlink(), Reaper(owner), Announcer(), peers=peers)
+        return Place(path, os.stat(path).st_ino, number, Netlink(), Reaper(owner), Announcer())
 
 
 def end(place: Place) -> None:

@@ -166,6 +166,21 @@ def test_an_overlay_s_namespace_that_could_not_be_removed_is_removed_later(hosts
     netns.remove(lost.sandbox.netns)
 
 
+def test_an_overlay_that_is_made_late_has_the_peers_that_were_told_meanwhile(hosts: Hosts) -> None:
+    network = hosts.describe("shop", ("10.60.0.0/24", 300))
+    a, b = hosts.hosts
+    one, two = hosts.join(a, network, "10.60.0.10"), hosts.join(b, network, "10.60.0.11")
+    hosts.run(a.kernel.remove_network(network.id))
+    hosts.restart(a)
+    a.run(f"ip addr del {a.vtep}/24 dev eth0")
+    assert len(hosts.reconcile(a).failed) == 2
+    hosts.run(a.kernel.ensure_peers(network.id, hosts.peers(a, network)))
+    three = hosts.join(b, network, "10.60.0.12")
+    hosts.run(a.kernel.watch())
+    a.run(f"ip addr add {a.vtep}/24 dev eth0")
+    hosts.eventually(lambda: one.pings(two.ip) and one.pings(three.ip))
+
+
 def test_a_repair_that_breaks_off_is_tried_again(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
