@@ -49,8 +49,8 @@ class Firewall:
             if transaction:
                 self._nft.run(transaction)
         except FirewallRefused as refusal:
-            log.warning("writing the nftables table anew, as a change to it failed: %s", refusal)
             self.replace(objects)
+            log.warning("the nftables table was written anew, as a change to it failed: %s", refusal)
             return
         for name, gone in removed.items():
             for key in gone:
@@ -67,7 +67,20 @@ class Firewall:
         self._rules = self._listed_rules()
 
     def ensure(self, objects: Mapping[str, Elements]) -> bool:
-        """Make the table hold exactly these objects' elements; whether anything had to be put right."""
+        """Make the table hold exactly these objects' elements; whether anything had to be put right.
+
+        Raises FirewallRefused. What was there before and is wanted is put right also then.
+        """
+        known = [key for key in self._objects if key in objects]
+        try:
+            # in the order they were put: of two that claim an element the last one has it
+            return self._ensure({key: objects[key] for key in known} | dict(objects))
+        except FirewallRefused:
+            if known:
+                self._ensure({key: self._objects[key] for key in known})
+            raise
+
+    def _ensure(self, objects: Mapping[str, Elements]) -> bool:
         wanted = ruleset.merged(objects.values())
         if self._present is None and self._is_as_we_write(wanted):
             self._present, self._rules = wanted, self._listed_rules()
@@ -82,10 +95,6 @@ class Firewall:
         chains = [thing["chain"] for thing in self._nft.listing("list chains") if "chain" in thing]
         closed = [chain for chain in chains if (chain.get("hook"), chain.get("policy")) == ("forward", "drop")]
         return [f"{chain['family']} {chain['table']} {chain['name']}" for chain in closed]
-
-    def repair(self) -> bool:
-        """Undo what somebody else did to the table; whether there was anything."""
-        return self.ensure(self._objects)
 
     def _intact(self) -> bool:
         try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -19,6 +19,7 @@ from typing import TypeVar
 from drivers.events import Change, Events
 from drivers.probe import make_probe_device, remove_probe_device
 from drivers.projection import FIREWALL, Projection, Repairs
+from drivers.retries import Retries
 from drivers.spec import DriverError, Network, Peer, Sandbox
 
 __all__ = ["Kernel", "make_probe_device", "remove_probe_device"]
@@ -39,10 +40,12 @@ class Kernel:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="kernel")
         self._projection: Projection
         self._events: Events | None = None
+        self._watching = False
         self._suspects: set[str] = set()  # touched by the worker thread only
         self._repair_timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._rest_until = 0.0  # loop time: there was a repair a moment ago
+        self._retries = Retries(lambda failed: self._spawn(self._repair(failed)))
 
     @classmethod
     async def open(cls, owner: str, overlays: str = "") -> Kernel:
@@ -56,6 +59,8 @@ class Kernel:
 
     async def close(self) -> None:
         """Stop watching and let go of the sockets; what is in the kernel stays."""
+        self._watching = False
+        self._retries.stop()
         if self._repair_timer is not None:
             self._repair_timer.cancel()
         if self._events is not None:
@@ -84,7 +89,10 @@ class Kernel:
     # ---- endpoints on other hosts -----------------------------------------------------------------------
 
     async def ensure_peers(self, network_id: str, peers: Iterable[Peer]) -> None:
-        """Make these an overlay's remote endpoints. Until the first call after a start, rows found are kept."""
+        """Make these an overlay's remote endpoints. Until the first call after a start, rows found are kept.
+
+        They may be told of an overlay that `reconcile` could not make: it has them as soon as it is made.
+        """
         await self._change(network_id, partial(self._projection.ensure_peers, network_id, list(peers)))
 
     async def put_peer(self, network_id: str, peer: Peer) -> None:
@@ -113,20 +121,30 @@ class Kernel:
     async def reconcile(self, networks: Iterable[Network], sandboxes: Iterable[Sandbox]) -> Repairs:
         """Make the kernel hold exactly this: what is missing is made, what is ours and not wanted is removed.
 
-        An object that cannot be put right is reported in `failed` and does not keep the others from it. After a
-        boot all is missing and nobody is to blame: so this is not counted among `repairs`.
+        An object that cannot be put right is reported in `failed` and does not keep the others from it; it is tried
+        again from `watch` on. After a boot all is missing and nobody is to blame: so this is not counted among
+        `repairs`.
         """
         work = partial(self._projection.reconcile, list(networks), list(sandboxes))
         repairs = await self._change(None, work)
-        self._tell(repairs, logging.INFO)
-        for chain in await self._in_worker(self._projection.closed_by):
+        self._tell(repairs.repaired, logging.INFO)
+        self._retries.note((), repairs.again)
+        await self._tell_closed_chains()
+        return repairs
+
+    async def _tell_closed_chains(self) -> None:
+        try:
+            chains = await self._in_worker(self._projection.closed_by)
+        except DriverError as error:  # what was reconciled is so all the same
+            log.error("cannot look for chains of others that cut containers off: %s", error)
+            return
+        for chain in chains:
             log.warning(
                 "chain %s has the policy drop: it cuts containers off from other networks and from the outside, until "
                 "it accepts what comes from and goes to their bridges (with Docker: iptables -I DOCKER-USER -i BRIDGE "
                 "-j ACCEPT, and once more with -o)",
                 chain,
             )
-        return repairs
 
     async def host_routes(self) -> list[IPv4Network | IPv6Network]:
         """The on-link destinations of the host, which address pools had better avoid."""
@@ -137,10 +155,15 @@ class Kernel:
     # ---- watching ---------------------------------------------------------------------------------------
 
     async def watch(self) -> None:
-        """From now on repair within a second what somebody else breaks, until `close`."""
+        """From now on repair within a second what somebody else breaks, until `close`.
+
+        What fails, and what `reconcile` could not do, is tried again until it is right or no longer wanted.
+        """
         if self._events is None:
             self._events = await self._in_worker(Events)
+            self._watching = True
             self._listen(True)
+            self._retries.start()
 
     def _listen(self, on: bool) -> None:
         loop, events = asyncio.get_running_loop(), self._events
@@ -163,30 +186,40 @@ class Kernel:
 
     async def _read_events(self) -> None:
         await self._in_worker(self._note_events)
-        if self._events is not None:
+        if self._watching:
             self._listen(True)
         self._plan_repair()
 
     def _plan_repair(self) -> None:
-        if self._suspects and self._repair_timer is None and self._events is not None:
+        if self._suspects and self._repair_timer is None and self._watching:
             loop = asyncio.get_running_loop()
             moment = max(loop.time() + _SETTLE, self._rest_until)
-            self._repair_timer = loop.call_at(moment, lambda: self._spawn(self._repair()))
+            self._repair_timer = loop.call_at(moment, self._begin_repair)
 
-    async def _repair(self) -> None:
+    def _begin_repair(self) -> None:
         self._repair_timer = None
-        repairs = await self._change(None, self._repair_suspects)
-        if repairs.repaired:
+        self._spawn(self._repair())
+
+    async def _repair(self, failed: Collection[str] = ()) -> None:
+        """Put right what is suspected, and what could not be put right before."""
+        tried = set(failed)
+        cause: Exception | None = None
+        try:
+            repairs = await self._change(None, partial(self._repair_suspects, tried))
+        except Exception as error:  # whatever it is, what is suspected stays so
+            cause = error
+            repairs = Repairs(again=dict.fromkeys(tried or {""}, str(error) or repr(error)))
+        if repairs.repaired or repairs.again:
             self._rest_until = asyncio.get_running_loop().time() + _PAUSE
         self.repairs += len(repairs.repaired)
-        self._tell(repairs, logging.WARNING)
+        self._tell(repairs.repaired, logging.WARNING)
+        self._tell(repairs.made, logging.INFO)
+        self._retries.note(tried, repairs.again, cause)
 
     @staticmethod
-    def _tell(repairs: Repairs, level: int) -> None:
-        for sentence in repairs.repaired:
+    def _tell(repaired: Iterable[str], level: int) -> None:
+        for sentence in repaired:
             log.log(level, "repaired: %s", sentence)
-        for sentence in repairs.failed:
-            log.error("cannot repair: %s", sentence)
 
     # ---- in the worker thread ---------------------------------------------------------------------------
 
@@ -222,9 +255,11 @@ class Kernel:
         """The ids of the objects that these changes may have damaged."""
         return {name for change in changes for name in self._projection.touched_by(change)}
 
-    def _repair_suspects(self) -> Repairs:
-        suspects, self._suspects = self._suspects, set()
-        return self._projection.repair(suspects)
+    def _repair_suspects(self, tried: set[str]) -> Repairs:
+        """Repair these and the suspects, which are added to `tried`: so they are known also if it fails."""
+        tried |= self._suspects
+        self._suspects = set()
+        return self._projection.repair(tried)
 
 
 def _translated(work: Callable[[], T]) -> T:

@@ -40,6 +40,7 @@ class OverlayDriver:
         self._owner = owner
         self._directory = Path(directory) if directory else None
         self._places: dict[str, Place] = {}
+        self._peers: dict[str, Peers] = {}  # also of networks that could not be made yet
         self._teardown = ThreadPoolExecutor(1, thread_name_prefix="overlay")
         self._leaving: dict[str, Future[None]] = {}  # network id -> the end of its namespace
 
@@ -80,12 +81,12 @@ class OverlayDriver:
         addresses = [interface.ip for interface in (endpoint.ipv4, endpoint.ipv6) if interface is not None]
         vxlan = overlay.vxlan_of(network, addresses)
         if vxlan is not None:
-            self._write(place, place.peers.claim(vxlan.vni, endpoint.id, (endpoint.mac, *addresses)))
+            self._write(place, self._peers_of(network).claim(vxlan.vni, endpoint.id, (endpoint.mac, *addresses)))
 
     def unplugged(self, network: Network, endpoint: Endpoint) -> None:
         place = self._places.get(network.id)
         if place is not None:
-            self._write(place, place.peers.release(endpoint.id))
+            self._write(place, self._peers_of(network).release(endpoint.id))
 
     def namespace(self, network: Network) -> int:
         """The host's number for the network's namespace; -1 if it has none."""
@@ -110,7 +111,7 @@ class OverlayDriver:
             wrong += self._ensure_devices(place, network)
         except DriverError:
             if new:
-                self.remove(network.id)
+                self._end(network.id)
             raise
         return [f"overlay {network.name}: {sentence}" for sentence in wrong]
 
@@ -119,58 +120,73 @@ class OverlayDriver:
 
     def remove(self, network_id: str) -> None:
         """Remove a network that may be unknown; the kernel's part is done in the background."""
+        self._peers.pop(network_id, None)
+        self._end(network_id)
+
+    def _end(self, network_id: str) -> None:
         if self._directory is None:
             return
         place, path = self._places.pop(network_id, None), self._path(network_id)
         if place is not None:
             self._leaving[network_id] = self._teardown.submit(overlay_namespace.end, place)
         elif netns.exists(path):
-            self._leaving[network_id] = self._teardown.submit(overlay_namespace.end_unknown, path)
+            self._leaving[network_id] = self._teardown.submit(_end_unknown, path)
 
-    def sweep(self, networks: Iterable[Network]) -> list[str]:
-        """Remove the namespaces in our directory that belong to none of these networks."""
+    def strays(self, networks: Iterable[Network]) -> list[str]:
+        """The namespaces in our directory that belong to none of these networks, but for those on their way out."""
         if self._directory is None or not self._directory.is_dir():
             return []
-        wanted = {self._path(network.id) for network in networks}
+        known = {self._path(network.id) for network in networks}
+        known |= {self._path(network_id) for network_id, end in self._leaving.items() if not end.done()}
+        found = {str(path) for path in self._directory.iterdir()} | {place.path for place in self._places.values()}
+        return sorted(found - known)
+
+    def end_stray(self, path: str) -> list[str]:
+        """Remove a stray namespace; returns a sentence."""
         for network_id, place in list(self._places.items()):
-            if place.path not in wanted:
+            if place.path == path:
                 self._places.pop(network_id).close()
-        left = [str(path) for path in self._directory.iterdir() if str(path) not in wanted]
-        for path in left:
-            overlay_namespace.end_unknown(path)
-        return [f"namespace {path} belonged to an overlay network that is gone" for path in left]
+                self._peers.pop(network_id, None)
+        overlay_namespace.end_unknown(path)
+        return [f"namespace {path} belonged to an overlay network that is gone"]
 
     # ---- peers ------------------------------------------------------------------------------------------
 
     def ensure_peers(self, network: Network, peers: Iterable[Peer]) -> None:
-        """Make these the network's remote endpoints.
+        """Make these the network's remote endpoints; one that could not be made yet has them as soon as it is.
 
         Here and in `put_peer`, those of this host are left out, and one that cannot be reached is told in the log:
         it is no reason to do without the others.
         """
-        place = self._place(network)
-        first = not place.peers.complete
-        place.peers = place.peers.renewed()
+        place, before = self._places.get(network.id), self._peers_of(network)
+        first = not before.complete
+        wanted = self._peers[network.id] = before.renewed()
         for peer in peers:
             vni = _vni(network, peer)
             if vni:
-                place.peers.put(vni, peer)
-        for vni in place.indexes:
-            written = self._ensure_rows(place, vni)
-            if not first:
-                self._announce(place, vni, written)
+                wanted.put(vni, peer)
+        if place is not None:
+            for vni in place.indexes:
+                written = self._ensure_rows(place, wanted, vni)
+                if not first:
+                    self._announce(place, vni, written)
 
     def put_peer(self, network: Network, peer: Peer) -> None:
         """Add a remote endpoint, or give a known one other addresses or another host."""
-        place, vni = self._place(network), _vni(network, peer)
-        changes = place.peers.put(vni, peer) if vni else place.peers.remove(peer.id)
-        self._write(place, changes)
-        self._announce(place, vni, [row for _, row in changes.put])
+        place, peers, vni = self._places.get(network.id), self._peers_of(network), _vni(network, peer)
+        changes = peers.put(vni, peer) if vni else peers.remove(peer.id)
+        if place is not None:
+            self._write(place, changes)
+            self._announce(place, vni, [row for _, row in changes.put])
 
     def remove_peer(self, network: Network, peer_id: str) -> None:
         """Forget a remote endpoint, if it is known."""
-        place = self._place(network)
-        self._write(place, place.peers.remove(peer_id))
+        place, changes = self._places.get(network.id), self._peers_of(network).remove(peer_id)
+        if place is not None:
+            self._write(place, changes)
+
+    def _peers_of(self, network: Network) -> Peers:
+        return self._peers.setdefault(network.id, Peers())
 
     def _place(self, network: Network) -> Place:
         place = self._places.get(network.id)
@@ -184,12 +200,13 @@ class OverlayDriver:
         neighbours.write(place.netlink, gone)
         neighbours.write(place.netlink, (neighbours.put(index[vni], row) for vni, row in changes.put))
 
-    def _ensure_rows(self, place: Place, vni: int) -> set[Row]:
+    @staticmethod
+    def _ensure_rows(place: Place, peers: Peers, vni: int) -> set[Row]:
         """Returns the rows that had to be written."""
         index = place.indexes[vni]
-        wanted, present = place.peers.rows(vni), neighbours.rows(place.netlink, index)
+        wanted, present = peers.rows(vni), neighbours.rows(place.netlink, index)
         keys = {neighbours.key(row) for row in wanted}
-        surplus = {row for row in present if neighbours.key(row) not in keys} if place.peers.complete else set[Row]()
+        surplus = {row for row in present if neighbours.key(row) not in keys} if peers.complete else set[Row]()
         neighbours.write(place.netlink, (request for row in surplus for request in neighbours.delete(index, row)))
         neighbours.write(place.netlink, (neighbours.put(index, row) for row in wanted - present))
         return wanted - present
@@ -218,10 +235,9 @@ class OverlayDriver:
         place = self._places.get(network.id)
         if place is not None and place.inode == inode:
             return place, wrong
-        peers = place.peers if place is not None else Peers()
         if place is not None:
             place.close()
-        place = overlay_namespace.enter(path, self._host, self._owner, peers)
+        place = overlay_namespace.enter(path, self._host, self._owner)
         self._places[network.id] = place
         return place, wrong
 
@@ -232,7 +248,7 @@ class OverlayDriver:
         for vxlan in overlay.vxlans(network):
             wrong += self._ensure_bridge(place, network, vxlan)
             wrong += self._ensure_vxlan(place, network, vxlan)
-            wrong += [f"{row} was missing" for row in self._ensure_rows(place, vxlan.vni)]
+            wrong += [f"{row} was missing" for row in self._ensure_rows(place, self._peers_of(network), vxlan.vni)]
         return wrong
 
     def outgrown(self, device: str, mtu: int) -> list[str]:
@@ -333,6 +349,13 @@ class OverlayDriver:
         if holder is not None:
             self._host.run([netlink.delete_link(holder.name)])
         time.sleep(_PAUSE)
+
+
+def _end_unknown(path: str) -> None:
+    try:
+        overlay_namespace.end_unknown(path)
+    except (DriverError, OSError) as error:
+        log.error("%s", error)
 
 
 def _vni(network: Network, peer: Peer) -> int:

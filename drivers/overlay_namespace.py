@@ -10,7 +10,6 @@ from pathlib import Path
 from drivers import netlink, netns, nsid, overlay
 from drivers.announce import Announcer
 from drivers.netlink import Netlink
-from drivers.peers import Peers
 from drivers.reaper import Reaper
 from drivers.spec import DriverError
 
@@ -33,7 +32,6 @@ class Place:
     mtu: int = 0
     underlay: tuple[str, int] = ("", 0)  # the host's device that its packets leave by, and the MTU of that
     indexes: dict[int, int] = field(default_factory=dict)  # VNI -> its VXLAN device
-    peers: Peers = field(default_factory=Peers)
 
     def close(self) -> None:
         self.reaper.close()
@@ -41,12 +39,12 @@ class Place:
         self.netlink.close()
 
 
-def enter(path: str, host: Netlink, owner: str, peers: Peers) -> Place:
+def enter(path: str, host: Netlink, owner: str) -> Place:
     """Open what we need in the namespace at `path`, and let its bridges route between the network's subnets."""
     number = nsid.number(host, path)
     with netns.entered(path):
         _write_namespace_sysctls()
-        return Place(path, os.stat(path).st_ino, number, Netlink(), Reaper(owner), Announcer(), peers=peers)
+        return Place(path, os.stat(path).st_ino, number, Netlink(), Reaper(owner), Announcer())
 
 
 def end(place: Place) -> None:
@@ -56,11 +54,14 @@ def end(place: Place) -> None:
     except DriverError as error:
         log.error("%s", error)
     place.close()
-    _unpin(place.path)
+    try:
+        _unpin(place.path)
+    except DriverError as error:
+        log.error("%s", error)
 
 
 def end_unknown(path: str) -> None:
-    """The same for a namespace that a daemon before us made."""
+    """The same for a namespace that a daemon before us made. Raises DriverError."""
     if netns.exists(path):
         with netns.entered(path), Netlink() as inner:
             inner.run(netlink.delete_link(link.name) for link in inner.links() if link.kind == "vxlan")
@@ -71,7 +72,7 @@ def _unpin(path: str) -> None:
     try:
         netns.remove(path)
     except OSError as error:
-        log.error("cannot remove network namespace %s: %s", path, error.strerror)
+        raise DriverError(f"cannot remove network namespace {path}: {error.strerror}") from None
 
 
 def raise_neighbour_limits() -> None:

@@ -5,9 +5,9 @@ It remembers what is desired, to repair it; what is in the kernel it asks the ke
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
@@ -26,15 +26,22 @@ from drivers.spec import DriverError, Endpoint, Network, Peer, PortForward, Sand
 
 T = TypeVar("T")
 
-FIREWALL = "firewall"  # stands for our nftables table among the ids of networks and sandboxes
+# among the ids of networks and sandboxes
+FIREWALL = "firewall"  # stands for our nftables table
+LEFTOVERS = "leftovers"  # stands for what is ours and not wanted, but could not be removed
 
 
 @dataclass(frozen=True, slots=True)
 class Repairs:
-    """What a pass found wrong and put right, and what it could not, one sentence each."""
+    """What a pass found wrong and put right, and what it could not, a sentence each."""
 
     repaired: tuple[str, ...] = ()
-    failed: tuple[str, ...] = ()
+    made: tuple[str, ...] = ()  # put right too, but it had been wrong ever since `reconcile` could not do it
+    again: Mapping[str, str] = field(default_factory=dict)  # the id of each object that has to be tried again: why
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        return tuple(self.again.values())
 
 
 class Projection:
@@ -57,6 +64,7 @@ class Projection:
         self._networks: dict[str, Network] = {}
         self._sandboxes: dict[str, Sandbox] = {}
         self._holders: dict[str, str] = {}  # device name -> network or sandbox id
+        self._unmade: set[str] = set()  # what `reconcile` could not put right and nothing has since
         self._namespaces: dict[int, str] = {}  # the kernel's number of a namespace (it reuses them) -> whose it is
 
     def close(self) -> None:
@@ -130,8 +138,8 @@ class Projection:
             self._await_forgetting(sandbox)
         with netns.entered(sandbox.netns):
             wrong = sandbox_net.ensure(self._owner, sandbox, attachments)
+        self._firewall.put(sandbox.id, ruleset.port_elements(sandbox))
         if previous != sandbox:
-            self._firewall.put(sandbox.id, ruleset.port_elements(sandbox))
             self._forget_connections(previous, sandbox)
             self._forget_holder(previous)
             kept = {endpoint.id for endpoint in sandbox.endpoints}
@@ -197,44 +205,48 @@ class Projection:
             wait([self._stale[address]])
         self._stale = {address: forgetting for address, forgetting in self._stale.items() if not forgetting.done()}
 
-    def _delete_links(self, ours: Callable[[Tag], bool]) -> list[str]:
-        """Delete the host's devices of this daemon whose tag is wanted gone; returns a sentence for each."""
+    def _delete_links(self, unwanted: Callable[[Tag], bool]) -> None:
+        self._reaper.delete(name for name, _ in self._links(unwanted))
+
+    def _links(self, unwanted: Callable[[Tag], bool]) -> list[tuple[str, Tag]]:
+        """The host's devices of this daemon whose tag is wanted gone."""
         tags = ((link.name, parse_tag(link.alias)) for link in self.host.links())
-        gone = [(name, tag) for name, tag in tags if tag and tag.owner == self._owner and ours(tag)]
-        self._reaper.delete(name for name, _ in gone)
-        return [f"device {name} belonged to a {tag.kind} that is gone" for name, tag in gone]
+        return [(name, tag) for name, tag in tags if tag and tag.owner == self._owner and unwanted(tag)]
 
     # ---- all --------------------------------------------------------------------------------------------
 
     def reconcile(self, networks: list[Network], sandboxes: list[Sandbox]) -> Repairs:
-        """Make the kernel hold exactly these objects."""
-        report = _Report()
-        tags = {Tag(self._owner, "network", network.id) for network in networks}
-        tags |= {Tag(self._owner, "endpoint", e.id, sandbox.id) for sandbox in sandboxes for e in sandbox.endpoints}
-        report.attempt(lambda: self._delete_links(lambda tag: tag not in tags))
-        report.attempt(lambda: self._overlay.sweep(network for network in networks if network.driver == "overlay"))
-        objects = {sandbox.id: ruleset.port_elements(sandbox) for sandbox in sandboxes}
-        for network in networks:
-            report.attempt(partial(self._put_elements, objects, network))
-        report.attempt(partial(self._ensure_firewall, objects))
+        """Make the kernel hold exactly these objects. What of it fails is for `repair` to try again."""
         self._networks = {network.id: network for network in networks}
         self._sandboxes = {sandbox.id: sandbox for sandbox in sandboxes}
-        self._holders, self._namespaces = {}, {}
-        return self._ensure_all(report, networks, sandboxes)
+        self._holders, self._namespaces, self._unmade = {}, {}, set()
+        report = _Report(self._unmade)
+        report.attempt(LEFTOVERS, partial(self._remove_leftovers, report))
+        self._ensure_firewall(report)
+        repairs = self._ensure_all(report, networks, sandboxes)
+        self._unmade = set(repairs.again)
+        return repairs
 
     def closed_by(self) -> list[str]:
         """The chains of other firewalls that let nothing through that they do not know."""
         return self._firewall.closed_by()
 
     def repair(self, suspects: set[str]) -> Repairs:
-        """Put right what is wrong with these objects (network and sandbox ids, FIREWALL); "" means all."""
-        report = _Report()
+        """Put right what is wrong with these objects: ids of networks and sandboxes, FIREWALL, LEFTOVERS.
+
+        "" means all but LEFTOVERS. What is no longer wanted is left out.
+        """
+        report = _Report(self._unmade)
         everything = "" in suspects
+        if LEFTOVERS in suspects:
+            report.attempt(LEFTOVERS, partial(self._remove_leftovers, report))
         if everything or FIREWALL in suspects:
-            report.attempt(lambda: ["the nftables table had been changed"] if self._firewall.repair() else [])
+            self._ensure_firewall(report)
         networks = [network for network in self._networks.values() if everything or network.id in suspects]
         sandboxes = [sandbox for sandbox in self._sandboxes.values() if everything or sandbox.id in suspects]
-        return self._ensure_all(report, networks, sandboxes)
+        repairs = self._ensure_all(report, networks, sandboxes)
+        self._unmade -= suspects - repairs.again.keys()
+        return repairs
 
     def touched_by(self, change: Change) -> Iterable[str]:
         """The ids of what a kernel event may have damaged; "" is everything."""
@@ -259,19 +271,38 @@ class Projection:
         on_them = (s.id for s in self._sandboxes.values() if any(e.network_id in networks for e in s.endpoints))
         return [*networks, *on_them] if networks else []
 
+    def _remove_leftovers(self, report: _Report) -> list[str]:
+        """Remove what is ours and of nothing that is wanted now, be it since yesterday or since a moment ago."""
+        wanted = {Tag(self._owner, "network", network_id) for network_id in self._networks}
+        wanted |= {Tag(self._owner, "endpoint", e.id, s.id) for s in self._sandboxes.values() for e in s.endpoints}
+        for name, tag in self._links(lambda tag: tag not in wanted):
+            report.attempt(LEFTOVERS, partial(self._delete_leftover, name, tag))
+        overlays = (network for network in self._networks.values() if network.driver == "overlay")
+        for path in self._overlay.strays(overlays):
+            report.attempt(LEFTOVERS, partial(self._overlay.end_stray, path))
+        return []
+
+    def _delete_leftover(self, name: str, tag: Tag) -> list[str]:
+        self._reaper.delete([name])
+        return [f"device {name} belonged to {'something' if tag.kind == 'gone' else f'a {tag.kind}'} that is gone"]
+
+    def _ensure_firewall(self, report: _Report) -> None:
+        objects = {sandbox.id: ruleset.port_elements(sandbox) for sandbox in self._sandboxes.values()}
+        for network in self._networks.values():
+            report.attempt(network.id, partial(self._put_elements, objects, network))
+        sentence = "the nftables table was not as it should be"
+        report.attempt(FIREWALL, lambda: [sentence] if self._firewall.ensure(objects) else [])
+
     def _put_elements(self, objects: dict[str, ruleset.Elements], network: Network) -> list[str]:
         objects[network.id] = self.driver(network).elements(network)
         return []
 
-    def _ensure_firewall(self, objects: Mapping[str, ruleset.Elements]) -> list[str]:
-        return ["the nftables table was not as it should be"] if self._firewall.ensure(objects) else []
-
     def _ensure_all(self, report: _Report, networks: list[Network], sandboxes: list[Sandbox]) -> Repairs:
         for network in networks:
-            report.attempt(partial(self.ensure_network, network))
+            report.attempt(network.id, partial(self.ensure_network, network))
         for sandbox in sandboxes:
-            report.attempt(partial(self.ensure_sandbox, sandbox))
-        return Repairs(tuple(report.repaired), tuple(report.failed))
+            report.attempt(sandbox.id, partial(self.ensure_sandbox, sandbox))
+        return report.repairs()
 
 
 def _udp_forwards(sandbox: Sandbox | None) -> frozenset[PortForward]:
@@ -304,14 +335,23 @@ class _Errors:
 
 
 class _Report:
-    """Collects what a pass over many objects did."""
+    """Collects what a pass over many objects did, of which nobody has broken the `unmade`."""
 
-    def __init__(self) -> None:
-        self.repaired: list[str] = []
-        self.failed: list[str] = []
+    def __init__(self, unmade: Set[str]) -> None:
+        self._unmade = unmade
+        self._repaired: list[str] = []
+        self._made: list[str] = []
+        self._again: dict[str, list[str]] = {}
 
-    def attempt(self, work: Callable[[], list[str]]) -> None:
+    def attempt(self, subject: str, work: Callable[[], list[str]]) -> None:
+        """Do something for an object; it is to be tried again if any of this fails."""
         try:
-            self.repaired += work()
+            done = work()
         except (DriverError, OSError) as error:
-            self.failed.append(str(error))
+            self._again.setdefault(subject, []).append(str(error))
+        else:
+            (self._made if subject in self._unmade else self._repaired).extend(done)
+
+    def repairs(self) -> Repairs:
+        again = {subject: "; ".join(dict.fromkeys(reasons)) for subject, reasons in self._again.items()}
+        return Repairs(tuple(self._repaired), tuple(self._made), again)

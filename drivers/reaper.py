@@ -32,6 +32,7 @@ class Reaper:
         for _ in range(_THREADS):
             self._sockets.put(Netlink())
         self._front = Netlink()
+        self._leaving: set[str] = set()  # devices whose deletion is under way
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="reaper")
 
     def close(self) -> None:
@@ -44,10 +45,12 @@ class Reaper:
     def delete(self, names: Iterable[str]) -> None:
         """Take devices, those that are there, out of service at once, and delete them in the background."""
         for name in names:
-            link = self._front.link(name)
+            link = self._front.link(name) if name not in self._leaving else None
             if link is not None:
-                self._front.run(netlink.retire(link, f"gone{link.index}", self._tag))
-                self._pool.submit(self._delete, f"gone{link.index}")
+                gone = f"gone{link.index}"
+                self._front.run(netlink.retire(link, gone, self._tag))
+                self._leaving.add(gone)
+                self._pool.submit(self._delete, gone)
 
     def _delete(self, name: str) -> None:
         connection = self._sockets.get()
@@ -56,4 +59,5 @@ class Reaper:
         except DriverError as error:
             log.error("%s; it is out of service, and will be tried again when the daemon starts", error)
         finally:
+            self._leaving.discard(name)
             self._sockets.put(connection)

@@ -123,7 +123,7 @@ def test_step_by_step_the_kernel_holds_what_is_wanted(
                 firewall.put(other, {})
             firewall.put(object_id, ruleset.port_elements(sandbox(*ports, ipv4=ipv4, ipv6=ipv6)))
             assert firewall._intact()
-            assert not firewall.repair()
+            assert not firewall.ensure(firewall._objects)
     finally:
         firewall.close()
 

@@ -63,16 +63,16 @@ class FakeKernel:
     def reconcile(self, networks: Iterable[Network], sandboxes: Iterable[Sandbox]) -> Repairs:
         """One that cannot be put right does not keep the others from it."""
         self.networks = {network.id: network for network in networks}
-        failed: list[str] = []
+        failed: dict[str, str] = {}
         self.sandboxes = {}
         for sandbox in sandboxes:
             try:
                 self._check(sandbox)
             except DriverError as error:
-                failed.append(str(error))
+                failed[sandbox.id] = str(error)
             else:
                 self.sandboxes[sandbox.id] = sandbox
-        return Repairs(failed=tuple(failed))
+        return Repairs(again=failed)
 
     @stepped(DriverError)
     def host_routes(self) -> list[IPv4Network | IPv6Network]:
