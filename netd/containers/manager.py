@@ -151,11 +151,12 @@ class ContainerManager:
     def list(self, *, all: bool, limit: int, filters: Filters) -> list[dict[str, Any]]:
         """The containers that pass, newest first; only running ones unless told otherwise."""
         view.check_filters(filters)
+        passes = view.passing(filters, self.live)
         shown = [
             c.record
             for c in self.live.values()
             if (all or limit > 0 or filters.get("status") or filters.get("exited") or c.record.state.running)
-            and view.passes(c.record, filters, self.live)
+            and passes(c.record)
         ]
         shown.sort(key=lambda record: record.created, reverse=True)
         return [view.summary(record, self._attachments.sandbox(record)) for record in shown[: limit or None]]
@@ -235,14 +236,11 @@ class ContainerManager:
     async def prune(self, filters: Filters) -> Sequence[str]:
         """Remove the containers that do not run; returns their ids."""
         filters.check("label", "label!", "until")
+        older = filters.until()
         gone = []
         for live in list(self.live.values()):
             record = live.record
-            if (
-                record.state.running
-                or not filters.labels(record.config.labels or {})
-                or not filters.until(record.created)
-            ):
+            if record.state.running or not filters.labels(record.config.labels or {}) or not older(record.created):
                 continue
             try:
                 await self.remove(record.id, force=False, volumes=False, link=False)

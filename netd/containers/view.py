@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -208,8 +208,26 @@ def check_filters(filters: Filters) -> None:
             raise InvalidParameter(f"invalid filter 'exited={code}'")
 
 
-def passes(record: Container, filters: Filters, live: Mapping[str, LiveContainer]) -> bool:
-    """Whether a container passes: values of one key are alternatives, keys must all hold."""
+def passing(filters: Filters, live: Mapping[str, LiveContainer]) -> Callable[[Container], bool]:
+    """What tells whether a container passes: values of one key are alternatives, keys must all hold.
+
+    Whom `before` and `since` mean is found out here, once, and not for each container that is asked about.
+    """
+    before = [_created(ref, live) for ref in filters.references("before")]
+    since = [_created(ref, live) for ref in filters.references("since")]
+    first, last = min(before, default=None), max(since, default=None)
+
+    def passes(record: Container) -> bool:
+        return (
+            (first is None or record.created < first)
+            and (last is None or record.created > last)
+            and _passes(record, filters)
+        )
+
+    return passes
+
+
+def _passes(record: Container, filters: Filters) -> bool:
     state = record.state
     if (codes := filters.get("exited")) and (state.status != "exited" or str(state.exit_code) not in codes):
         return False
@@ -222,8 +240,6 @@ def passes(record: Container, filters: Filters, live: Mapping[str, LiveContainer
         and (filters.match("name", record.name) or filters.match("name", f"/{record.name}"))
         and filters.exact("status", state.status)
         and filters.labels(record.config.labels or {})
-        and all(record.created < _created(ref, live) for ref in filters.get("before"))
-        and all(record.created > _created(ref, live) for ref in filters.get("since"))
     )
 
 
@@ -233,7 +249,7 @@ def _network_refs(record: Container) -> set[str]:
 
 def _is_ancestor(record: Container, images: frozenset[str]) -> bool:
     own = {record.config.image, record.config.image.removesuffix(":latest"), record.image_id}
-    return any(i in own or record.image_id.removeprefix("sha256:").startswith(i) for i in images)
+    return not own.isdisjoint(images) or record.image_id.removeprefix("sha256:").startswith(tuple(images))
 
 
 def _created(ref: str, live: Mapping[str, LiveContainer]) -> str:

@@ -18,6 +18,7 @@ import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from math import inf
 from pathlib import Path
 
 import msgspec
@@ -113,11 +114,8 @@ class ImageStore:
     def list(self, filters: Filters) -> Sequence[Image]:
         """Those that pass, newest first. Filters: before, dangling, label, reference, since, until."""
         filters.check("before", "dangling", "label", "reference", "since", "until")
-        return sorted(
-            (image for image in self.images.values() if self._passes(image, filters)),
-            key=lambda image: image.created,
-            reverse=True,
-        )
+        passing = filter(self._passing(filters), self.images.values())
+        return sorted(passing, key=lambda image: image.created, reverse=True)
 
     # ---- changing ----
 
@@ -176,7 +174,7 @@ class ImageStore:
         bytes that this freed. Filters: dangling, label, label!, until. What cannot be removed is left, and told in
         the log."""
         filters.check("dangling", "label", "label!", "until")
-        only_dangling = filters.truthy("dangling", default=True)
+        only_dangling, older = filters.truthy("dangling", default=True), filters.until()
         removals: Removals = []
         freed = 0
         for key in list(self.images):
@@ -184,7 +182,7 @@ class ImageStore:
                 image = self.images.get(key)
                 if image is None or (only_dangling and image.repo_tags) or self._users(image, in_use):
                     continue
-                if not (filters.labels(image.config.labels or {}) and filters.until(image.created)):
+                if not (filters.labels(image.config.labels or {}) and older(image.created)):
                     continue
                 try:
                     removals += await self._delete(image)
@@ -276,16 +274,23 @@ class ImageStore:
             _remove_tree(self._root / name)
         return directories & known
 
-    def _passes(self, image: Image, filters: Filters) -> bool:
-        created = unix_seconds(image.created)
-        return (
-            filters.labels(image.config.labels or {})
-            and (not filters.get("dangling") or filters.truthy("dangling") == (not image.repo_tags))
-            and filters.glob("reference", [form for name in image.repo_tags for form in refs.forms(name)])
-            and all(created < unix_seconds(self.find(ref).created) for ref in filters.get("before"))
-            and all(created > unix_seconds(self.find(ref).created) for ref in filters.get("since"))
-            and filters.until(image.created)
+    def _passing(self, filters: Filters) -> Callable[[Image], bool]:
+        """What tells whether an image passes; what `before` and `since` mean is found out here, once."""
+        before = [unix_seconds(self.find(ref).created) for ref in filters.references("before")]
+        since = [unix_seconds(self.find(ref).created) for ref in filters.references("since")]
+        first, last = min(before, default=inf), max(since, default=-inf)
+        older = filters.until()
+        return lambda image: (
+            last < unix_seconds(image.created) < first and older(image.created) and _passes(image, filters)
         )
+
+
+def _passes(image: Image, filters: Filters) -> bool:
+    return (
+        filters.labels(image.config.labels or {})
+        and (not filters.get("dangling") or filters.truthy("dangling") == (not image.repo_tags))
+        and filters.glob("reference", [form for name in image.repo_tags for form in refs.forms(name)])
+    )
 
 
 def _remove_tree(path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from drivers import spec
@@ -133,12 +133,13 @@ class NetworkManager:
         One that cannot be removed, or has gone meanwhile, is passed over with a word in the log, as Docker does.
         """
         filters.check("label", "label!", "until")
-        gone = await asyncio.gather(*(self._prune(scope, filters) for scope in self._scopes))
+        prunable = _prunable(filters)
+        gone = await asyncio.gather(*(self._prune(scope, prunable) for scope in self._scopes))
         return [name for names in gone for name in names]
 
-    async def _prune(self, scope: Scope, filters: Filters) -> Sequence[str]:
+    async def _prune(self, scope: Scope, prunable: Callable[[LiveNetwork], bool]) -> Sequence[str]:
         gone = []
-        for live in [n for n in self.live.values() if self._scopes.of(n.record) is scope and _prunable(n, filters)]:
+        for live in [n for n in self.live.values() if self._scopes.of(n.record) is scope and prunable(n)]:
             try:
                 await self._remove(live)
                 gone.append(live.record.name)
@@ -226,7 +227,12 @@ class NetworkManager:
             scope.let_go(owner, network_id)
 
 
-def _prunable(live: LiveNetwork, filters: Filters) -> bool:
-    record = live.record
-    idle = not (live.predefined or live.members or record.config_only)
-    return idle and filters.labels(record.labels) and filters.until(record.created)
+def _prunable(filters: Filters) -> Callable[[LiveNetwork], bool]:
+    older = filters.until()
+
+    def prunable(live: LiveNetwork) -> bool:
+        record = live.record
+        idle = not (live.predefined or live.members or record.config_only)
+        return idle and filters.labels(record.labels) and older(record.created)
+
+    return prunable

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kvstore.contract import StoreUnavailable
-from netd.containers import manager
+from netd.containers import manager, view
 from netd.containers.manager import ContainerManager
 from netd.core.errors import Conflict, InvalidParameter, NotFound, NotImplementedHere
 from netd.core.filters import Filters
@@ -76,6 +77,57 @@ def test_a_running_container_is_not_removed_without_force(host: Host) -> None:
     host.containers.remove("web", force=True, volumes=False, link=False)
     with pytest.raises(NotFound):
         host.record()
+
+
+def listed(host: Host, **wanted: list[str]) -> list[str]:
+    """The names of the containers that pass these filters."""
+    filters = Filters({key: frozenset(values) for key, values in wanted.items()})
+    return [row["Names"][0] for row in host.containers.list(all=True, limit=0, filters=filters)]
+
+
+def test_the_list_is_filtered_by_who_came_before_and_since(host: Host) -> None:
+    one, two, three = (host.create(name) for name in ("one", "two", "three"))
+    assert listed(host, before=["three"]) == ["/two", "/one"]
+    assert listed(host, before=["three", two]) == ["/one"]
+    assert listed(host, since=["one"]) == ["/three", "/two"]
+    assert listed(host, since=["one", two[:12]]) == ["/three"]
+    assert listed(host, since=[one], before=[three]) == ["/two"]
+    with pytest.raises(NotFound, match=r"^No such container: nosuch$"):
+        listed(host, before=["nosuch"])
+    with pytest.raises(NotFound, match=r"^No such container: nosuch$"):
+        listed(host, since=["one", "nosuch"])
+    with pytest.raises(InvalidParameter, match=r"^invalid filter 'since': more than 128 values$"):
+        listed(host, since=[f"c{number}" for number in range(129)])
+
+
+def test_whom_before_and_since_mean_is_found_out_once_a_list(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def by_reference(ref: str, *rest: Any) -> Any:
+        asked.append(ref)
+        return found(ref, *rest)
+
+    found = view.by_reference
+    monkeypatch.setattr(view, "by_reference", by_reference)
+    newest = [host.create(f"web-{number}") for number in range(10)][-1]
+    assert len(listed(host, before=[newest, newest[:60]], since=["web-0"])) == 8
+    assert sorted(asked) == sorted([newest, newest[:60], "web-0"])
+
+
+def test_the_list_is_filtered_by_image(host: Host) -> None:
+    host.create("web")
+    image = host.record().image_id
+    for ref in ("app", image, image.removeprefix("sha256:")[:12]):
+        assert listed(host, ancestor=[ref, "nosuch"]) == ["/web"], ref
+    assert listed(host, ancestor=["nosuch", "ap"]) == []
+
+
+def test_a_filter_that_would_take_long_is_refused(host: Host) -> None:
+    host.create("web")
+    with pytest.raises(InvalidParameter, match="invalid filter: the expressions are too large"):
+        listed(host, name=[f"(a?){{600}}a{{{number}}}zz$" for number in range(16)])
+    with pytest.raises(InvalidParameter, match="invalid filter: the expressions are too large"):
+        listed(host, id=["([0-9a-f]?){600}z"])
 
 
 def test_prune_removes_what_does_not_run(host: Host) -> None:

@@ -277,6 +277,33 @@ def test_the_list_is_newest_first_and_can_be_filtered(tmp_path: Path) -> None:
     in_store(tmp_path, scenario)
 
 
+def test_what_before_and_since_mean_is_found_out_once_a_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(images: ImageStore) -> None:
+        _, two, three, four = [await add(images, f"{name}:1") for name in ("one", "two", "three", "four")]
+        asked: list[str] = []
+
+        def find(ref: str) -> Image:
+            asked.append(ref)
+            return ImageStore.find(images, ref)
+
+        def shown(**wanted: list[str]) -> list[str]:
+            found = images.list(Filters({key: frozenset(values) for key, values in wanted.items()}))
+            return [image.id for image in found]
+
+        monkeypatch.setattr(images, "find", find)
+        assert shown(before=["four:1", three.id], since=["one:1"]) == [two.id]
+        assert sorted(asked) == sorted(["four:1", three.id, "one:1"])
+        assert shown(since=["one:1", two.id]) == [four.id, three.id]
+        with pytest.raises(NotFound, match="No such image: nosuch:latest"):
+            shown(before=["nosuch"])
+        with pytest.raises(InvalidParameter, match="invalid filter 'before': more than 128 values"):
+            shown(before=[f"{number}:1" for number in range(129)])
+        with pytest.raises(InvalidParameter, match="invalid filter: the expressions are too large"):
+            shown(reference=["*a" * 100])
+
+    in_store(tmp_path, scenario)
+
+
 def test_removing_names_and_images(tmp_path: Path) -> None:
     async def scenario(images: ImageStore) -> None:
         image = await add(images, "a")

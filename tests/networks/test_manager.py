@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from netd.core.errors import Conflict, Forbidden, NotFound
+from netd.core.errors import Conflict, Forbidden, InvalidParameter, NotFound
+from netd.core.filters import Filters
 from netd.networks.manager import NetworkManager
 from tests.fakes.points import failures, meetings, refusal
 from tests.fakes.world import World
@@ -38,7 +39,24 @@ def test_a_network_that_somebody_has_joined_is_not_removed(world: World) -> None
         world.run(remove_shop(world))
 
 
+# ---- list -----------------------------------------------------------------------------------------------
+
+
+def test_a_filter_that_would_take_long_is_refused(world: World) -> None:
+    manager: NetworkManager = world.daemon.networks
+    assert [row["Name"] for row in manager.list(Filters({"name": frozenset(["^sh.p$"])}))] == ["shop"]
+    for key in ("name", "id"):
+        with pytest.raises(InvalidParameter, match="invalid filter: the expressions are too large"):
+            manager.list(Filters({key: frozenset(["([0-9a-f]?){600}z"])}))
+
+
 # ---- prune ----------------------------------------------------------------------------------------------
+
+
+def test_what_is_no_time_is_refused_before_anything_is_pruned(world: World) -> None:
+    with pytest.raises(InvalidParameter, match="invalid time 'yesterday'"):
+        world.run(world.daemon.networks.prune(Filters({"until": frozenset(["yesterday"])})))
+    assert names(world) == ["shop", "back"]
 
 
 def test_pruning_goes_on_when_a_network_goes_meanwhile(make: Callable[[], World]) -> None:
