@@ -25,7 +25,7 @@ lint: setup ## ruff, mypy --strict, import-linter
 
 bench: ## netd beside a real Docker engine, both over the API
 	@scripts/setup bench
-	@.venv/bin/python -m bench $(ARGS)
+	@PYTHONDONTWRITEBYTECODE= .venv/bin/python -m bench $(ARGS)
 
 clean: ## remove what these commands made here, .venv included
 	rm -rf .venv build .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info
