@@ -16,7 +16,6 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from drivers.spec import DriverError
 from kvstore.contract import StoreError
 from netd.containers import links, restart
 from netd.containers.attachments import Attachments, Plan
@@ -337,29 +336,25 @@ class Lifecycle:
     async def recover(self, live: LiveContainer) -> None:
         """Go on with a container of an earlier daemon: watch it again, or finish, restart or remove it.
 
-        What cannot be learned now (a process that does not end although it was killed, say) is asked again.
+        Raises whatever keeps us from it now (a process that does not end although it was killed, say): to be called
+        again.
         """
-        while live.record.state.alive:
-            try:
-                async with live.lock:
-                    return await self._go_on(live)
-            except (NetdError, StoreError, DriverError, OSError) as error:
-                log.error("container %s: it is not known yet whether it runs as it should: %s", live.record.name, error)
-            await asyncio.sleep(RETRY)
         async with live.lock:
-            if restart.with_daemon(live.record):
+            record = live.record
+            if record.state.alive:
+                await self._go_on(live)
+            elif restart.with_daemon(record):
                 await self._await_restart(live)
-            elif live.record.host_config.auto_remove and live.record.state.status == "exited":
+            elif record.host_config.auto_remove and record.state.status == "exited":
                 await self._remove_ended(live)
 
     async def _go_on(self, live: LiveContainer) -> None:
-        if live.record.state.alive:  # still, after we waited for our turn
-            found = await self._launcher.recover(live.record.id)
-            if isinstance(found, Running):
-                await self._adopt(live, found)
-                self._watch(live)
-            else:
-                await self._finish(live, found or _lost(live.record))
+        found = await self._launcher.recover(live.record.id)
+        if isinstance(found, Running):
+            await self._adopt(live, found)
+            self._watch(live)
+        else:
+            await self._finish(live, found or _lost(live.record))
 
     async def _adopt(self, live: LiveContainer, found: Running) -> None:
         """Go on with a container that runs; the last daemon may have been killed between saying and doing."""

@@ -88,7 +88,9 @@ class ContainerManager:
         jobs = [
             self._tasks.start(self._clear_leftovers(), "the removal of what is left of containers"),
             *(
-                self._tasks.start(self._life.recover(live), f"the recovery of container {live.record.name}")
+                self._tasks.until_done(
+                    partial(self._life.recover, live), f"the recovery of container {live.record.name}"
+                )
                 for live in list(self.live.values())
             ),
         ]
