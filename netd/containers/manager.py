@@ -10,7 +10,6 @@ import contextlib
 import logging
 import secrets
 from collections.abc import Awaitable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +21,16 @@ from netd.containers import request as container_request
 from netd.containers.attachments import Attachments
 from netd.containers.lifecycle import Lifecycle
 from netd.containers.live import Containers, LiveContainer, Outcome
+from netd.containers.recovery import Recovery, remove_unknown
 from netd.containers.signals import Signals
 from netd.core.errors import Conflict, InvalidParameter, NetdError, NotFound, NotModified
 from netd.core.events import EventBus
 from netd.core.filters import Filters
 from netd.core.identity import check_name, random_name
 from netd.core.records import Records
-from netd.core.tasks import Tasks
-from netd.core.teardown import Teardown
 from netd.core.times import timestamp
 from netd.images.store import ImageStore
-from netd.launcher import Launcher, LaunchError
-from netd.launcher.cleanup import remove_tree
+from netd.launcher import Launcher
 from netd.model.containers import Container, ContainerCreate, ContainerUpdate
 from netd.model.images import Image
 from netd.model.networks import NetworkConnect, NetworkDisconnect
@@ -42,8 +39,6 @@ from netd.sandboxes import etc
 from netd.sandboxes.etc import EtcFiles
 
 log = logging.getLogger(__name__)
-
-RECOVERY_SECONDS = 5.0  # a daemon waits so long for what became of its containers; the rest it learns while it runs
 
 
 class ContainerManager:
@@ -66,7 +61,7 @@ class ContainerManager:
         self._root = data_root / "containers"
         self._life = Lifecycle(self._containers, records, images, attachments, launcher, events, self._root)
         self._signals = Signals(self._life, launcher)
-        self._tasks = Tasks()
+        self._recovery = Recovery(self._containers, records, self._life, launcher)
 
     @property
     def live(self) -> Mapping[str, LiveContainer]:
@@ -85,42 +80,10 @@ class ContainerManager:
         for record in sorted(self._records.items.values(), key=lambda record: record.created):
             self._containers.add(record)
             self._attachments.reserve_static(record)
-        jobs = [
-            self._tasks.start(self._clear_leftovers(), "the removal of what is left of containers"),
-            *(
-                self._tasks.until_done(
-                    partial(self._life.recover, live), f"the recovery of container {live.record.name}"
-                )
-                for live in list(self.live.values())
-            ),
-        ]
-        await asyncio.wait(jobs, timeout=RECOVERY_SECONDS)
+        await self._recovery.run()
         left_alone = self._records.unreadable
         await self._attachments.sweep({live.record.sandbox_id for live in self.live.values()}, left_alone)
-        await asyncio.to_thread(_remove_unknown, self._root, {*self.live, *left_alone})
-
-    async def _clear_leftovers(self) -> None:
-        """Of containers that are not there any more, or do not run."""
-        kept = {record.id for record in self._records.items.values() if record.state.alive} | self._records.unreadable
-        await asyncio.gather(*map(self._clear_or_later, await self._launcher.owned() - kept))
-
-    async def _clear_or_later(self, container_id: str) -> None:
-        try:
-            await self._clear(container_id)
-        except (LaunchError, OSError) as error:
-            log.error("container %s: something is left of it, its removal is tried again: %s", container_id[:12], error)
-            again = partial(self._clear, container_id)
-            self._tasks.until_done(again, f"the removal of what is left of container {container_id[:12]}")
-
-    async def _clear(self, container_id: str) -> None:
-        live = self.live.get(container_id)
-        if live is None:
-            await self._launcher.delete(container_id)
-            await self._launcher.discard(container_id)
-            return
-        async with live.lock:
-            if not live.record.state.alive:  # it may have been started meanwhile
-                await self._launcher.delete(container_id)
+        await asyncio.to_thread(remove_unknown, self._root, {*self.live, *left_alone})
 
     def begin(self) -> None:
         """The daemon is complete: restart what is to be restarted."""
@@ -128,7 +91,7 @@ class ContainerManager:
 
     async def close(self) -> None:
         """End the watching; the containers go on."""
-        await self._tasks.close()
+        await self._recovery.close()
         await self._life.close()
 
     # ---- finding and showing ----------------------------------------------------------------------------
@@ -404,12 +367,3 @@ async def _ended(end: asyncio.Future[Outcome]) -> tuple[int, str]:
 
 async def _already(record: Container) -> tuple[int, str]:
     return record.state.exit_code, ""
-
-
-def _remove_unknown(root: Path, known: set[str]) -> None:
-    teardown = Teardown("what is left of containers")
-    for path in root.iterdir() if root.is_dir() else ():
-        if path.name not in known:
-            with teardown.step(path.name):
-                remove_tree(path)
-    teardown.tell()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kvstore.contract import Entry, StoreUnavailable
+from kvstore.contract import StoreUnavailable
 from netd.containers.lifecycle import DEPENDENCY_SECONDS, Lifecycle
 from netd.core.errors import Conflict, NotFound, Unavailable
 from netd.launcher import LaunchError
@@ -314,64 +314,6 @@ def test_a_container_starts_after_the_one_that_it_needs_however_that_is_called(h
     host.after(60)
     assert host.runs("db")
     assert host.runs("web")
-
-
-def test_a_container_is_watched_although_its_daemon_started_on_a_full_disk(host: Host) -> None:
-    host.run()
-    renaming = host.world.loop.create_task(host.world.daemon.containers.rename("web", "other"))
-    while "other" not in {record.name for record in host.world.daemon.records().values()}:
-        host.world.loop.step()
-    assert not renaming.done(), "the sandbox has its old name still"
-    host.world.kill_daemon()
-    host.world.calls.broken.add("Store.cas")
-    host.world.run(host.world.daemon.load())
-    host.after(5)
-    host.world.calls.broken.clear()
-    host.after(2)
-    assert [s.name for s in host.world.daemon.sandboxes.all()] == ["other"]
-    host.ends("other", code=3)
-    assert (host.record("other").state.status, host.record("other").state.exit_code) == ("exited", 3)
-
-
-def test_a_container_whose_record_cannot_be_read_is_left_alone(host: Host) -> None:
-    identity = host.run()
-    layer = host.world.root / "containers" / identity / "diff" / "data"
-    layer.write_text("precious")
-    key = f"containers/{identity}"
-    entry = host.world.store.entries[key]
-    host.world.store.entries[key] = Entry(key, b"{", entry.version)
-    host.world.restart_daemon()
-    host.after(10)
-    assert identity in host.world.launcher.running()
-    assert layer.read_text() == "precious"
-    assert host.world.kernel.sandboxes and host.world.namespaces.present
-    host.world.store.entries[key] = entry  # by the version of netd that can
-    host.world.restart_daemon()
-    host.after(1)
-    assert host.record().state.running
-    host.ends(code=3)
-    assert host.record().state.exit_code == 3
-
-
-def test_a_process_that_cannot_be_killed_does_not_keep_the_daemon_from_starting(host: Host) -> None:
-    host.run("stuck")
-    host.run("web")
-    real = host.world.launcher.recover
-    stuck = host.record("stuck").id
-
-    async def recover(id: str) -> Any:
-        if id == stuck:
-            raise LaunchError("its process 42 does not end although it was killed")
-        return await real(id)
-
-    host.world.launcher.recover = recover  # type: ignore[method-assign]
-    host.world.restart_daemon()
-    assert host.world.daemon.loaded
-    assert host.record("web").state.running
-    host.process("stuck").end(137)
-    host.world.launcher.recover = real  # type: ignore[method-assign]
-    host.after(2)
-    assert host.record("stuck").state.status == "exited"
 
 
 def test_what_should_have_removed_itself_is_removed_by_the_next_daemon(host: Host) -> None:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kvstore.contract import StoreUnavailable
-from netd.containers import manager, view
+from netd.containers import view
 from netd.containers.manager import ContainerManager
 from netd.core.errors import Conflict, InvalidParameter, NotFound, NotImplementedHere
 from netd.core.filters import Filters
-from netd.launcher import LaunchError
 from netd.model.containers import ContainerCreate, ContainerUpdate, RestartPolicy
 from netd.model.networks import NetworkConnect, NetworkDisconnect
 from tests.containers.conftest import Host
@@ -205,18 +203,3 @@ def test_a_container_that_removes_itself_gets_no_restart_policy(host: Host) -> N
 def test_an_image_knows_the_containers_made_of_it(host: Host) -> None:
     identity = host.create()
     assert host.world.daemon.containers.made_of(host.record().image_id) == [identity]
-
-
-def test_what_cannot_be_cleared_does_not_keep_the_daemon_from_starting(
-    host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    left = host.world.root / "containers" / "left"
-    left.mkdir(parents=True)
-
-    def refuses(path: Path) -> None:
-        raise LaunchError(f"cannot remove {path}")
-
-    monkeypatch.setattr(manager, "remove_tree", refuses)
-    host.world.restart_daemon()
-    assert host.world.daemon.loaded
-    assert f"cannot remove {left}" in caplog.text
