@@ -42,6 +42,7 @@ class OverlayDriver:
         self._places: dict[str, Place] = {}
         self._peers: dict[str, Peers] = {}  # also of networks that could not be made yet
         self._teardown = ThreadPoolExecutor(1, thread_name_prefix="overlay")
+        self._refused: set[str] = set()  # networks whose VXLAN id another namespace had when it was last asked for
         self._leaving: dict[str, Future[None]] = {}  # network id -> the end of its namespace
 
     def close(self) -> None:
@@ -121,6 +122,7 @@ class OverlayDriver:
     def remove(self, network_id: str) -> None:
         """Remove a network that may be unknown; the kernel's part is done in the background."""
         self._peers.pop(network_id, None)
+        self._refused.discard(network_id)
         self._end(network_id)
 
     def _end(self, network_id: str) -> None:
@@ -324,14 +326,17 @@ class OverlayDriver:
     def _create_vxlan(self, place: Place, network: Network, vxlan: Vxlan) -> None:
         with open(place.path) as namespace:
             request = _vxlan(network, vxlan, place.mtu, namespace.fileno())
-            for _ in range(_ATTEMPTS):
+            # a network that is tried again and again keeps nobody else waiting
+            for _ in range(1 if network.id in self._refused else _ATTEMPTS):
                 try:
                     self._host.run([request])
+                    self._refused.discard(network.id)
                     return
                 except KernelRefused as refusal:
                     if refusal.code != errno.EEXIST:
                         raise
                     self._make_room(vxlan.vni)
+        self._refused.add(network.id)
         raise DriverError(
             f"VXLAN id {vxlan.vni} is in use in another network namespace of this host, perhaps by another daemon: "
             "end that, or create the network with another id (vxlanid_list)"

@@ -181,7 +181,7 @@ class Lifecycle:
         teardown.tell()
         if teardown.errors and not live.leftovers:
             live.leftovers = True
-            self._tasks.until_done(partial(self._clear_again, live), f"clearing container {record.name}", RETRY)
+            self._tasks.until_done(partial(self._clear_again, live), f"clearing container {record.name}")
 
     async def _clear_again(self, live: LiveContainer) -> None:
         async with live.lock:

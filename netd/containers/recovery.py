@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from functools import partial
 from pathlib import Path
 
 from netd.containers.lifecycle import Lifecycle
-from netd.containers.live import Containers
+from netd.containers.live import Containers, LiveContainer
 from netd.core.records import Records
-from netd.core.tasks import Tasks
+from netd.core.tasks import PAUSE, Tasks
 from netd.core.teardown import Teardown
-from netd.launcher import Launcher, LaunchError
+from netd.launcher import Launcher
 from netd.launcher.cleanup import remove_tree
 from netd.model.containers import Container
-
-log = logging.getLogger(__name__)
 
 PATIENCE = 5.0  # seconds that a start waits for what became of the containers; the rest the daemon learns later
 
@@ -38,11 +35,15 @@ class Recovery:
         jobs = [
             self._tasks.start(self._clear_leftovers(), "the removal of what is left of containers"),
             *(
-                self._tasks.until_done(partial(self._life.recover, live), f"the recovery of {live.record.name}")
+                self._tasks.start(self._recover(live), f"the recovery of container {live.record.name}")
                 for live in self._containers.live.values()
             ),
         ]
         await asyncio.wait(jobs, timeout=PATIENCE)
+
+    async def _recover(self, live: LiveContainer) -> None:
+        name = f"the recovery of container {live.record.name}"
+        await self._tasks.now_or_later(partial(self._life.recover, live), name, longest=PAUSE)
 
     async def close(self) -> None:
         """Try nothing again; the next daemon does."""
@@ -54,12 +55,8 @@ class Recovery:
         await asyncio.gather(*map(self._clear_or_later, await self._launcher.owned() - kept))
 
     async def _clear_or_later(self, container_id: str) -> None:
-        try:
-            await self._clear(container_id)
-        except (LaunchError, OSError) as error:
-            log.error("container %s: something is left of it, its removal is tried again: %s", container_id[:12], error)
-            again = partial(self._clear, container_id)
-            self._tasks.until_done(again, f"the removal of what is left of container {container_id[:12]}")
+        name = f"the removal of what is left of container {container_id[:12]}"
+        await self._tasks.now_or_later(partial(self._clear, container_id), name)
 
     async def _clear(self, container_id: str) -> None:
         live = self._containers.live.get(container_id)

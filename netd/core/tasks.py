@@ -12,7 +12,10 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 U = TypeVar("U")
 
-PAUSE = 1.0  # seconds until a job that must not end is begun again
+PAUSE = 1.0  # seconds until a job that must not end, or that has failed, is begun again
+LONGEST_PAUSE = 30.0
+
+Job = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Tasks:
@@ -38,10 +41,19 @@ class Tasks:
         return self.start(_for_ever(job, name, pause), name)
 
     def until_done(
-        self, job: Callable[[], Coroutine[Any, Any, None]], name: str, pause: float = PAUSE
+        self, job: Job, name: str, pause: float = PAUSE, longest: float = LONGEST_PAUSE
     ) -> asyncio.Task[None]:
-        """Run a job that must succeed: when it fails it is begun again after `pause` seconds."""
-        return self.start(_until_done(job, name, pause), name)
+        """Run a job that must succeed: when it fails it is begun again after `pause` seconds, which double each time
+        until they are `longest`. A reason is told when it is not the one before."""
+        return self.start(_until_done(job, name, pause, longest), name)
+
+    async def now_or_later(self, job: Job, name: str, pause: float = PAUSE, longest: float = LONGEST_PAUSE) -> None:
+        """The same for who waits for the first try only."""
+        try:
+            await job()
+        except Exception as error:
+            said = _told(error, name)
+            self.start(_until_done(job, name, pause, longest, said), name)
 
     async def settled(self) -> None:
         """Wait for the jobs that run now, however they end."""
@@ -76,16 +88,23 @@ async def _for_ever(job: Callable[[], Coroutine[Any, Any, None]], name: str, pau
         await asyncio.sleep(pause)
 
 
-async def _until_done(job: Callable[[], Coroutine[Any, Any, None]], name: str, pause: float) -> None:
-    said = ""
+async def _until_done(job: Job, name: str, pause: float, longest: float, said: str = "") -> None:
     while True:
+        if said:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, longest)
         try:
             return await job()
         except Exception as error:
-            if str(error) != said:
-                said = str(error)
-                log.exception("%s failed, it is tried again", name)
-        await asyncio.sleep(pause)
+            said = _told(error, name, said)
+
+
+def _told(error: Exception, name: str, said: str = "") -> str:
+    """Why a job failed, told unless it was `said` before."""
+    why = str(error) or repr(error)
+    if why != said:
+        log.error("%s failed, it is tried again: %s", name, why, exc_info=error)
+    return why
 
 
 async def both(first: Awaitable[T], second: Awaitable[U]) -> tuple[T, U]:

@@ -135,8 +135,9 @@ class AttachedSandboxes:
         raise NotFound(f"no attached namespace is called {name}: `netd attach --list` shows them")
 
     async def _take_back(self, sandbox: Sandbox) -> None:
-        with contextlib.suppress(DriverError):  # it may have gone meanwhile
-            await self._sandboxes.clear(sandbox)
+        if self._namespaces.inode(sandbox.netns) == sandbox.inode:  # there may be another one by now
+            with contextlib.suppress(DriverError):  # it may have gone meanwhile
+                await self._sandboxes.clear(sandbox)
         await self._sandboxes.tear_down(sandbox)
 
     async def lose_endpoint(self, sandbox_id: str, endpoint_id: str) -> None:

@@ -13,8 +13,6 @@ from typing import Protocol
 from netd.cluster.model import EndpointRecord
 from netd.core.tasks import Tasks
 
-FOLLOW_UP_SECONDS = 1.0
-
 
 class Holder(Protocol):
     """One of the two. What it does not hold is none of its business."""
@@ -36,9 +34,16 @@ async def lose_endpoints(lost: asyncio.Queue[EndpointRecord], holders: Sequence[
 
 
 async def follow_up(behind: asyncio.Queue[str], holders: Sequence[Holder], tasks: Tasks) -> None:
-    """Try again what follows from an endpoint and could not be done with it; runs until cancelled."""
+    """Do what follows from an endpoint and could not be done with it; runs until cancelled."""
+    under_way: set[str] = set()
+
+    async def follow(container_id: str) -> None:
+        for holder in holders:
+            await holder.follow_up(container_id)
+        under_way.discard(container_id)
+
     while True:
         container_id = await behind.get()
-        await asyncio.sleep(FOLLOW_UP_SECONDS)
-        for holder in holders:
-            tasks.start(holder.follow_up(container_id), f"following up the networks of {container_id[:12]}")
+        if container_id not in under_way:
+            under_way.add(container_id)
+            tasks.until_done(partial(follow, container_id), f"following up the networks of {container_id[:12]}")

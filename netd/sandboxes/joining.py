@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 from collections.abc import Iterable
 
-from netd.core.teardown import Teardown
 from netd.model.sandboxes import Endpoint, Sandbox
 from netd.networks.endpoints import EndpointRequest
 from netd.networks.live import LiveNetwork
@@ -18,6 +18,8 @@ from netd.networks.manager import NetworkManager
 from netd.networks.settings import IFACE_PREFIX, check_network_accepts
 from netd.overlays.gateway import Gateway
 from netd.sandboxes.manager import SandboxManager
+
+log = logging.getLogger(__name__)
 
 ATTACHED_PREFIX = "netd"  # of interfaces in namespaces that are somebody else's
 
@@ -63,33 +65,35 @@ class Joining:
     async def widen(self, sandbox: Sandbox, wider: Sandbox) -> Sandbox:
         """Make a running sandbox what `added` planned; as it is then. If this fails, the endpoints are given back."""
         await self._sandboxes.attach(sandbox, wider)
-        return await self.follow_up(wider)
+        return await self._followed_up(wider)
 
     async def narrow(self, sandbox: Sandbox, endpoint: Endpoint) -> Sandbox:
         """Take an endpoint from a running sandbox; as it is then."""
-        return await self.follow_up(await self._sandboxes.detach(sandbox, endpoint))
+        return await self._followed_up(await self._sandboxes.detach(sandbox, endpoint))
 
     async def recover(self) -> None:
         """After a restart: the last daemon may have been killed between an endpoint and what follows from it."""
         for sandbox in list(self._sandboxes.all()):
-            await self.follow_up(sandbox)
+            await self._followed_up(sandbox)
+
+    async def _followed_up(self, sandbox: Sandbox) -> Sandbox:
+        """The sandbox with what follows. What was asked for is done: what fails now is its holder's to try again."""
+        try:
+            return await self.follow_up(sandbox)
+        except Exception as error:
+            log.error("sandbox %s: its gateway endpoint is tried again: %s", sandbox.id[:12], error, exc_info=error)
+            self.behind.put_nowait(sandbox.container_id)
+            return self._sandboxes.get(sandbox.id) or sandbox
 
     async def follow_up(self, sandbox: Sandbox) -> Sandbox:
-        """Take away or add the gateway endpoint. What was asked for is done: an error here is told in the log, and its
-        holder is `behind`."""
-        teardown = Teardown(f"sandbox {sandbox.id[:12]}")
-        with teardown.step("gateway endpoint"):
-            needless = self._gateway.needless(sandbox)
-            if needless is not None:
-                sandbox = await self._sandboxes.detach(sandbox, needless)
-            wider = await self._gateway.added(sandbox)
-            if wider != sandbox:
-                await self._sandboxes.attach(sandbox, wider)
-                sandbox = wider
-        teardown.tell()
-        if teardown.errors:
-            self.behind.put_nowait(sandbox.container_id)
-        return sandbox
+        """Take away or add the gateway endpoint, as follows from the others."""
+        needless = self._gateway.needless(sandbox)
+        if needless is not None:
+            sandbox = await self._sandboxes.detach(sandbox, needless)
+        wider = await self._gateway.added(sandbox)
+        if wider != sandbox:
+            await self._sandboxes.attach(sandbox, wider)
+        return wider
 
 
 def _named(live: LiveNetwork, sandbox: Sandbox, request: EndpointRequest) -> EndpointRequest:

@@ -65,7 +65,7 @@ def test_what_a_failed_start_could_not_clear_is_cleared_later(host: Host) -> Non
     host.after(3)
     assert host.world.launcher.processes
     host.world.calls.broken.clear()
-    host.after(2)
+    host.after(30)
     assert not host.world.launcher.processes
     host.containers.start("web")
     host.after(5)

@@ -42,7 +42,9 @@ def test_a_container_is_watched_although_its_daemon_started_on_a_full_disk(host:
     assert not renaming.done(), "the sandbox has its old name still"
     host.world.kill_daemon()
     host.world.calls.broken.add("Store.cas")
+    before = host.world.loop.time()
     host.world.run(host.world.daemon.load())
+    assert host.world.loop.time() == before, "nobody waits for room"
     host.after(5)
     host.world.calls.broken.clear()
     host.after(2)
@@ -82,7 +84,7 @@ def test_what_is_left_of_a_container_and_cannot_be_cleared_at_the_start_is_clear
     host.after(3)
     assert host.world.launcher.processes
     host.world.calls.broken.clear()
-    host.after(3)
+    host.after(30)
     assert not host.world.launcher.processes
 
 

@@ -84,6 +84,15 @@ def test_an_expression_that_is_too_large_is_refused(pattern: str) -> None:
             filters(name=[pattern]).match("name", name)
 
 
+def test_names_with_dots_are_words_in_which_a_dot_is_any_character() -> None:
+    wanted = filters(name=[f"my.project.service-{number:02}" for number in range(16)])
+    assert wanted.match("name", "my.project.service-15.1")
+    assert wanted.match("name", "my-project-service-07")
+    assert not wanted.match("name", "my.project.service-16")
+    with pytest.raises(InvalidParameter, match="more than 16 patterns"):
+        filters(name=[f"a.{number}" for number in range(17)]).match("name", "shop")
+
+
 def test_expressions_that_are_too_large_together_are_refused() -> None:
     patterns = [f"(a?){{{10 + more}}}z" for more in range(16)]
     for pattern in patterns:

@@ -8,6 +8,7 @@ import logging
 import pytest
 
 from netd.core.tasks import Tasks, both
+from tests.fakes.loop import Loop
 
 
 async def fails(error: Exception) -> None:
@@ -74,9 +75,26 @@ def test_a_job_that_must_succeed_is_done_again_until_it_does_and_told_once(caplo
 
     asyncio.run(scenario())
     assert [(r.getMessage(), str(r.exc_info and r.exc_info[1])) for r in caplog.records] == [
-        ("taking it away failed, it is tried again", "no room"),
-        ("taking it away failed, it is tried again", "no such thing"),
+        ("taking it away failed, it is tried again: no room", "no room"),
+        ("taking it away failed, it is tried again: no such thing", "no such thing"),
     ]
+
+
+def test_whoever_waits_for_the_first_try_only_goes_on_when_that_has_failed() -> None:
+    tries: list[float] = []
+
+    async def take_away() -> None:
+        tries.append(asyncio.get_running_loop().time())
+        if len(tries) < 5:
+            raise OSError("no room")
+
+    with Loop() as loop:
+        tasks = Tasks()
+        loop.run(tasks.now_or_later(take_away, "taking it away", pause=1, longest=4))
+        assert len(tries) == 1
+        loop.settle(60)
+        assert tries == [0, 1, 3, 7, 11], "each pause is twice the one before, until it is the longest"
+        assert not tasks
 
 
 def test_nothing_runs_once_its_owner_has_closed() -> None:

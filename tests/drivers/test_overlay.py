@@ -423,6 +423,25 @@ def test_a_vxlan_id_in_use_in_another_namespace_is_an_error(hosts: Hosts) -> Non
         hosts.bring(a, hosts.describe("shop", (POOL, 300)))
 
 
+def test_a_network_that_is_tried_again_for_want_of_its_vxlan_id_holds_nobody_up(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = hosts.hosts
+    shop = hosts.describe("shop", (POOL, 300))
+    a.run("ip link add theirs type vxlan id 300 dstport 4789 local 192.0.2.1")
+    with netns.entered(a.path):
+        World.move("theirs", b.path)
+    with pytest.raises(DriverError):
+        hosts.bring(a, shop)
+    waits: list[float] = []
+    monkeypatch.setattr("drivers.overlay_driver.time.sleep", waits.append)
+    with pytest.raises(DriverError, match="VXLAN id 300 is in use"):
+        hosts.bring(a, shop)
+    assert len(waits) <= 1
+    b.run("ip link del theirs")
+    hosts.bring(a, shop)
+
+
 def test_encryption_is_refused_and_never_silently_left_out(hosts: Hosts) -> None:
     network = hosts.describe("shop", (POOL, 300), options={"encrypted": ""})
     kernel = hosts.hosts[0].kernel

@@ -9,7 +9,7 @@ import pytest
 
 from netd.cluster.model import EndpointRecord
 from netd.core.tasks import Tasks
-from netd.sandboxes.holders import FOLLOW_UP_SECONDS, follow_up, lose_endpoints
+from netd.sandboxes.holders import follow_up, lose_endpoints
 from tests.fakes.loop import Loop
 
 LOST = EndpointRecord(id="e", network_id="n", name="web", mac="", container_id="c")
@@ -50,12 +50,16 @@ def test_a_lost_endpoint_is_taken_from_whoever_holds_it_however_often_that_fails
     assert willing.told == full.told == [("c", "e")]
 
 
-def test_what_follows_from_an_endpoint_is_tried_again_after_a_moment(loop: Loop) -> None:
+def test_what_follows_from_an_endpoint_is_tried_until_it_is_done_by_one_job_for_each(loop: Loop) -> None:
     behind: asyncio.Queue[str] = asyncio.Queue()
-    holder, tasks = Holder(0), Tasks()
+    holder, tasks = Holder(3), Tasks()
     tasks.start(follow_up(behind, (holder,), tasks), "following up")
-    behind.put_nowait("c")
-    loop.settle(FOLLOW_UP_SECONDS / 2)
-    assert not holder.told
-    loop.settle(FOLLOW_UP_SECONDS)
-    assert holder.told == [("c",)]
+    for container in ("c", "c", "d", "c"):
+        behind.put_nowait(container)
+    loop.settle(0)
+    assert len(tasks) == 3
+    loop.settle(60)
+    assert sorted(holder.told) == [("c",), ("d",)]
+    behind.put_nowait("c")  # which may happen again
+    loop.settle(1)
+    assert sorted(holder.told) == [("c",), ("c",), ("d",)]

@@ -141,7 +141,7 @@ def test_a_gateway_endpoint_that_cannot_be_made_with_the_disconnection_is_made_l
     assert task.done() and task.exception() is None
     assert networks_of(world, "web") == ["far"]
     world.calls.broken.clear()
-    world.loop.settle(3)
+    world.loop.settle()
     assert networks(world, "web") == ["far", NETWORK]
 
 
@@ -156,19 +156,19 @@ def test_a_gateway_endpoint_that_is_needless_goes_later_if_it_cannot_go_now(worl
     assert task.done() and task.exception() is None
     assert NETWORK in networks_of(world, "web")
     world.calls.broken.clear()
-    world.loop.settle(3)
+    world.loop.settle()
     assert sorted(networks(world, "web")) == ["far", "shop"]
 
 
 @pytest.mark.parametrize("kind", ["container", "attached namespace"])
-def test_an_endpoint_that_is_lost_goes_as_soon_as_the_store_takes_it(world: World, kind: str) -> None:
+def test_an_endpoint_that_is_lost_goes_once_the_store_takes_it(world: World, kind: str) -> None:
     world.run(run(world, "far") if kind == "container" else attach(world, "far"))
     (record,) = world.cluster.endpoints.own.values()
     world.calls.broken.add("Store.cas")
     world.run(world.daemon.projection.endpoint_lost(record, "its address was taken"))
     world.loop.settle(3)
     world.calls.broken.clear()
-    world.loop.settle(3)
+    world.loop.settle()
     assert networks(world, "web" if kind == "container" else "build") == []
     assert not addresses(world)
 
