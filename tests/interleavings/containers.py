@@ -183,7 +183,7 @@ STATES = {
     for state in (
         State("created", _created, _ALL - {"restart"}),
         State("running", _running, _ALL - {"restart"}, _ALL - {"create"}),
-        State("always", _always, _ENDS | {"rename"}, _LIFE | {"rename"}),
+        State("always", _always, _ENDS, _LIFE | {"rename"}),
         State("paused", _paused, _ENDS | {"unpause"}, _LIFE | {"pause", "unpause", "exec"}),
         State(
             "backing-off",
@@ -194,9 +194,9 @@ STATES = {
         State("auto-remove", _auto_remove, _ENDS | {"restart"}, _LIFE | {"rename", "connect"}),
         State("two-networks", _two_networks, _NETWORK - {"rename"} | _ENDS - {"dies"}, _LIFE | _NETWORK),
         State("sharing", _sharing, _NEEDING - {"restart"}, _BESIDE, ("web", "db")),
-        State("shared", _sharing, _ENDS | _NETWORK, _NEEDING, ("db", "web")),
+        State("shared", _sharing, _ENDS | {"disconnect"}, _NEEDING, ("db", "web")),
         State("linking", _linked, _NEEDING - {"restart"}, _BESIDE, ("web", "db")),
-        State("linked", _linked, _ENDS | _NETWORK, _NEEDING, ("db", "web")),
+        State("linked", _linked, _ENDS | {"disconnect"}, _NEEDING, ("db", "web")),
     )
 }
 

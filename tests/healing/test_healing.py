@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from netd.names.dirty import Dirty
-from tests.interleavings.healing import course, shortest, wrong_after
+from tests.healing.courses import course, shortest, wrong_after
 
 COURSES = 400
 

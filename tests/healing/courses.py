@@ -1,6 +1,7 @@
 """Things that happen to a host in any order, some of its parts failing for a while: what is wrong once all works again?
 
-Where `engine` lets two operations meet at every point, here many meet somewhere, and what fails stays broken for long.
+Where `tests.interleavings` lets two operations meet at every point, here many meet somewhere, and what fails stays
+broken for long.
 """
 
 from __future__ import annotations
