@@ -20,7 +20,7 @@ from kvstore.contract import StoreError
 from netd.containers import links, restart
 from netd.containers.attachments import Attachments, Plan
 from netd.containers.live import Containers, LiveContainer
-from netd.core.errors import Conflict, NetdError, NotFound, Unavailable
+from netd.core.errors import InvalidParameter, NetdError, NotFound, Unavailable
 from netd.core.events import EventBus
 from netd.core.records import Records
 from netd.core.tasks import Tasks, both
@@ -278,7 +278,7 @@ class Lifecycle:
         needed = [mode.removeprefix("container:")] if mode.startswith("container:") else links.targets(record)
         starts = []
         for ref in needed:
-            with contextlib.suppress(NotFound, Conflict):
+            with contextlib.suppress(NotFound, InvalidParameter):  # which its start says
                 if (restarter := self._containers.find(ref).restarter) is not None:
                     starts.append(restarter)
         if starts:

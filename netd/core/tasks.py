@@ -34,9 +34,7 @@ class Tasks:
         task.add_done_callback(self._ended)
         return task
 
-    def keep_running(
-        self, job: Callable[[], Coroutine[Any, Any, None]], name: str, pause: float = PAUSE
-    ) -> asyncio.Task[None]:
+    def keep_running(self, job: Job, name: str, pause: float = PAUSE) -> asyncio.Task[None]:
         """Run a job that must not end: when it does, or fails, it is begun again after `pause` seconds."""
         return self.start(_for_ever(job, name, pause), name)
 
@@ -78,7 +76,7 @@ class Tasks:
             log.error("%s failed: %s", task.get_name(), error, exc_info=error)
 
 
-async def _for_ever(job: Callable[[], Coroutine[Any, Any, None]], name: str, pause: float) -> None:
+async def _for_ever(job: Job, name: str, pause: float) -> None:
     while True:
         try:
             await job()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 
-from kvstore.contract import StoreUnavailable
+from kvstore.contract import Entry, StoreUnavailable
 from netd.containers.lifecycle import DEPENDENCY_SECONDS, Lifecycle
 from netd.core.errors import Conflict, NotFound, Unavailable
 from netd.launcher import LaunchError
@@ -314,6 +316,20 @@ def test_a_container_starts_after_the_one_that_it_needs_however_that_is_called(h
     host.after(60)
     assert host.runs("db")
     assert host.runs("web")
+
+
+def test_a_container_that_needs_one_that_cannot_be_told_from_another_waits_for_none(host: Host) -> None:
+    identity = host.run("db", policy="always")
+    host.run("web", policy="always", network_mode=f"container:{identity[:12]}")
+    twin = f"{identity[:12]}{'0' * 52}"
+    record = host.record("db")
+    key = f"containers/{twin}"
+    host.world.store.entries[key] = Entry(key, msgspec.json.encode(replace(record, id=twin, name="twin")), 1)
+    host.world.launcher.processes.clear()
+    host.world.restart_daemon()
+    host.after(5)
+    assert host.record("web").state.restarting
+    assert "is ambiguous" in host.record("web").state.error
 
 
 def test_what_should_have_removed_itself_is_removed_by_the_next_daemon(host: Host) -> None:
