@@ -29,6 +29,7 @@ from kvstore.cluster import RETRY, Closing, Cluster, notice_death
 from kvstore.contract import StoreDenied, StoreUnavailable, now
 
 SESSION = 10.0  # seconds, of the store's own session; leases have sessions of their own
+ANSWER = 1.0  # seconds that a server has at first to answer who connects: one that is just starting may never do so
 MOMENT = 1.0  # seconds that a client which is just connecting is given
 SHUN = 5.0  # seconds in which a server that did not answer is not connected to
 PARALLEL = 64  # requests under way at a time: more of them would fill the pipe that wakes kazoo
@@ -39,10 +40,13 @@ Request = Callable[[KazooClient], Any]  # starts one asynchronous call
 class _Threads(SequentialThreadingHandler):  # type: ignore[misc]
     """kazoo's threads. The connections are made here, so that they can be secured, watched over and cut."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, answered: Callable[[], bool]) -> None:
         super().__init__()
         self.connection: socket.socket | None = None
         self.left = threading.Event()
+        self.patience = ANSWER
+        self._answered = answered
+        self._loop = asyncio.get_running_loop()
         self._cluster = cluster
         self._tls = cluster.tls()
         self._shunned: tuple[Any, float] = (None, 0.0)
@@ -65,7 +69,14 @@ class _Threads(SequentialThreadingHandler):  # type: ignore[misc]
         self.connection = connection
         if self.left.is_set():
             _cut(connection)
+        self._loop.call_soon_threadsafe(self._loop.call_later, self.patience, self._give_up, connection)
         return connection
+
+    def _give_up(self, connection: socket.socket) -> None:
+        """Cut a connection that was not answered: kazoo would wait for as long as the session lasts."""
+        if connection is self.connection and not self._answered():
+            self.patience *= 2  # the server may be slow
+            _cut(connection)
 
     def shun(self, connection: socket.socket | None) -> None:
         """Its server does not answer: cut it, so that kazoo turns to another."""
@@ -95,7 +106,7 @@ class Session:
 
     def __init__(self, cluster: Cluster, closing: Closing, seconds: float = SESSION, *, once: bool = False) -> None:
         self._cluster, self._closing, self._once = cluster, closing, once
-        self._threads = _Threads(cluster)
+        self._threads = _Threads(cluster, lambda: bool(self.client.connected))
         self._grace = min(seconds, SESSION) / 3
         self._suspended = 0.0
         self._ending: asyncio.Future[None] | None = None
@@ -115,6 +126,8 @@ class Session:
         """In a thread of kazoo, which waits: a new session begins only after this."""
         if state == KazooState.SUSPENDED:
             self._suspended = now()
+        elif state == KazooState.CONNECTED:
+            self._threads.patience = ANSWER
         elif state == KazooState.LOST and self._once:
             self._threads.left.set()
 

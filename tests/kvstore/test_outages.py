@@ -18,7 +18,7 @@ from kvstore.contract import Lease, LeaseLost, Store, StoreError, StoreUnavailab
 from kvstore.etcd import EtcdStore
 from kvstore.open import open_store
 from kvstore.zookeeper import ZooKeeperLease, ZooKeeperStore
-from kvstore.zookeeper_session import Request, Session
+from kvstore.zookeeper_session import SESSION, Request, Session
 from tests.kvstore.conftest import RECOVERY, Backend, Mirror, opened, started, until_it_works
 from tests.kvstore.servers import Etcd, Server
 
@@ -334,6 +334,39 @@ def test_an_empty_directory_of_zookeeper_goes_in_the_end_and_comes_back_when_nee
             await there.create("n/deep/a", b"2")
             await mirror.becomes({"n/deep/a": b"2", "n/b": b""})
             await mirror.stop()
+
+    asyncio.run(main())
+
+
+def test_a_zookeeper_server_that_took_a_connection_when_it_was_just_starting_and_never_answers_is_asked_again(
+    servers: Callable[[str], Server],
+) -> None:
+    address = servers("zookeeper").url.removeprefix("zk://").rpartition(":")
+
+    async def main() -> None:
+        taken: list[asyncio.StreamWriter] = []
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            taken.append(writer)
+            if len(taken) == 1:
+                await reader.read()
+                writer.close()
+            else:
+                there = await asyncio.open_connection(address[0], int(address[2]))
+                await asyncio.gather(copy(reader, there[1]), copy(there[0], writer), return_exceptions=True)
+
+        async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while data := await reader.read(65536):
+                writer.write(data)
+            writer.close()
+
+        async with await asyncio.start_server(serve, "127.0.0.1") as server:
+            port = server.sockets[0].getsockname()[1]
+            async with opened(lambda: open_store(f"zk://127.0.0.1:{port}")) as store:
+                begun = time.monotonic()
+                await until_it_works(lambda: store.get("n/a"))
+                assert time.monotonic() - begun < SESSION / 2
+                assert len(taken) > 1
 
     asyncio.run(main())
 
