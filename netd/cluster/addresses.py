@@ -17,8 +17,8 @@ from itertools import chain
 
 import msgspec
 
-from kvstore.contract import Entry, Store, VersionMismatch
-from netd.cluster.calls import LIMIT, in_time, patiently
+from kvstore.contract import Store
+from netd.cluster.calls import in_time, is_uncertain
 from netd.cluster.claims import Claim, Claims
 from netd.cluster.hosts import Hosts
 from netd.cluster.model import GlobalNetwork
@@ -57,13 +57,13 @@ class _Live:
 class Addresses:
     """The claims of this host's endpoints and stopped containers."""
 
-    def __init__(self, store: Store, hosts: Hosts) -> None:
+    def __init__(self, store: Store, hosts: Hosts, doubtful: asyncio.Event) -> None:
         self.mine: dict[Key, _Held] = {}
         self._store = store
         self._hosts = hosts
+        self._doubtful = doubtful
         self._live: dict[str, _Live] = {}
         self._claiming: Counter[str] = Counter()  # owners for whom a claim is under way
-        self._doubtful = asyncio.Event()  # the store may have what nobody here has any more
 
     # ---- taking and giving back -------------------------------------------------------------------------
 
@@ -78,8 +78,9 @@ class Addresses:
         try:
             async with in_time():
                 return await self._allocate(network, owner, version, wanted)
-        except Unavailable:
-            self._doubtful.set()
+        except BaseException as error:
+            if is_uncertain(error):
+                self._doubtful.set()
             raise
 
     async def _allocate(self, network: GlobalNetwork, owner: str, version: int, wanted: Address | None) -> Interface:
@@ -220,31 +221,12 @@ class Addresses:
         held.incarnation = incarnation
         return None
 
-    async def sweep(self) -> None:
-        """Give back what the store has in this host's name and nobody here knows of."""
-        for prefix in PREFIXES:
-            for entry in await patiently(lambda prefix=prefix: self._store.list(prefix)):  # type: ignore[misc]
-                claim = decode(entry)
-                if claim.host == self._hosts.me.name and not self._wanted(entry.key, claim):
-                    await self._drop(entry)
-
-    async def settle_doubts(self) -> None:
-        """Give back what may have been claimed in vain once the store answers again; for ever, as a task."""
-        while True:
-            await self._doubtful.wait()
-            self._doubtful.clear()
-            try:
-                for _ in range(2):  # what was on its way when we gave up may arrive late
-                    await asyncio.sleep(LIMIT)
-                    await self.sweep()
-            except Unavailable:
-                self._doubtful.set()
-
-    def _wanted(self, key: str, claim: Claim) -> bool:
+    def wants(self, key: str, owner: str) -> bool:
+        """Whether somebody here has, or is about to have, what this key says it does."""
         kind, network_id, *_, name = key.split("/")
         held = self.mine.get((network_id, name if kind == "ipam" else _named(name)))
         # what is being claimed right now is not in `mine` yet
-        return self._claiming[claim.owner] > 0 or (held is not None and held.owner == claim.owner)
+        return self._claiming[owner] > 0 or (held is not None and held.owner == owner)
 
     @contextmanager
     def _claiming_for(self, owner: str) -> Iterator[None]:
@@ -254,13 +236,6 @@ class Addresses:
         finally:
             self._claiming[owner] -= 1
             self._claiming += Counter()  # drops what is zero
-
-    async def _drop(self, entry: Entry) -> None:
-        log.info("given back to the cluster: %s", entry.key)
-        try:
-            await patiently(lambda: self._store.delete(entry.key, entry.version))
-        except VersionMismatch:
-            return
 
     # ---- the networks in use here -----------------------------------------------------------------------
 
@@ -312,10 +287,6 @@ class Addresses:
         for network_id in list(self._live):
             live = self._live.pop(network_id)
             await live.follower.close()
-
-
-def decode(entry: Entry) -> Claim:
-    return msgspec.json.decode(entry.value, type=Claim)
 
 
 def _named(name: str) -> str:

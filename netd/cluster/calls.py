@@ -48,6 +48,11 @@ async def in_time() -> AsyncIterator[None]:
         raise unavailable(error) from error
 
 
+def is_uncertain(error: BaseException) -> bool:
+    """Whether what the store was asked for may have been done all the same, or be done a little later."""
+    return isinstance(error, Unavailable | asyncio.CancelledError)
+
+
 def unavailable(error: BaseException | str) -> Unavailable:
     """What a user is told of a store that failed."""
     return Unavailable(f"the cluster store cannot be used now: {str(error) or 'it did not answer in time'}")

@@ -112,13 +112,13 @@ class Cluster:
         endpoint_cache = Cache(data_store, "endpoints", EndpointRecord)
         on = Happenings()
         hosts = Hosts(store, me, host_cache, await host_cache.load(), on, ttl=timing.ttl, grace=timing.grace)
-        addresses = Addresses(store, hosts)
+        addresses = Addresses(store, hosts, on.doubtful)
         remote = RemoteEndpoints(store, hosts, listener, endpoint_cache, await endpoint_cache.load())
         networks = Networks(store, hosts, addresses, remote, listener, network_cache, await network_cache.load())
         channel = Channel(me, lambda: hosts.live, remote.hear, wake=on.came) if advertise else None
         announce = channel.announce if channel else _nobody
-        endpoints = Endpoints(store, hosts, networks, addresses, remote, listener, announce)
-        sweeper = Sweeper(store, hosts, networks, on.went, undecided=timing.undecided)
+        endpoints = Endpoints(store, hosts, networks, addresses, remote, listener, announce, on.doubtful)
+        sweeper = Sweeper(store, hosts, networks, endpoints.wants, on, undecided=timing.undecided)
         caches = (host_cache, network_cache, endpoint_cache)
         return cls(store, hosts, networks, addresses, endpoints, remote, channel, sweeper, caches, on)
 
@@ -147,8 +147,8 @@ class Cluster:
             (self.hosts.watch, "watching the cluster's hosts"),
             (self.networks.watch, "watching global networks"),
             (self.endpoints.replay, "telling the cluster what it has missed"),
-            (self.addresses.settle_doubts, "giving back what was claimed in vain"),
             (self._sweeper.run, "sweeping the cluster store"),
+            (self._sweeper.settle_doubts, "giving back what was claimed in vain"),
             (self._resync, "telling the cluster this host's endpoints"),
             (self._reconsider, "following hosts that come and go"),
             *((cache.write, "keeping what is known of the cluster") for cache in self._caches),

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from kvstore.contract import KeyExists, Store, VersionMismatch
 from netd.cluster.addresses import Addresses
-from netd.cluster.calls import in_time, patiently, unavailable
+from netd.cluster.calls import in_time, is_uncertain, patiently, unavailable
 from netd.cluster.hosts import Hosts
 from netd.cluster.model import ENDPOINTS, EndpointRecord, Listener, decode_endpoint, endpoint_key
 from netd.cluster.networks import Networks
@@ -45,6 +45,7 @@ class Endpoints:
         remote: RemoteEndpoints,
         listener: Listener,
         announce: Callable[[EndpointRecord, bool], None],
+        doubtful: asyncio.Event,
     ) -> None:
         self.own: dict[str, EndpointRecord] = {}
         self._listener = listener
@@ -54,6 +55,7 @@ class Endpoints:
         self._networks = networks
         self._addresses = addresses
         self._remote = remote
+        self._doubtful = doubtful
         self._joining: Counter[str] = Counter()  # networks on which an endpoint is being put
         self._unwritten: dict[str, EndpointRecord] = {}  # to be put, or removed if no longer among `own`
         self._changing = Locks()
@@ -83,6 +85,8 @@ class Endpoints:
                 self.own[endpoint.id] = endpoint
                 await self._settle(endpoint)
         except BaseException as error:
+            if is_uncertain(error):
+                self._doubtful.set()
             away = error if isinstance(error, Unavailable) else None
             if before is None:
                 await self._withdraw(endpoint, away)
@@ -147,6 +151,7 @@ class Endpoints:
         self._unwritten[endpoint.id] = endpoint
         self._away = True
         self._wake.set()
+        self._doubtful.set()
 
     async def _claim_name(self, endpoint: EndpointRecord) -> None:
         if endpoint.anonymous or not endpoint.name:
@@ -189,9 +194,8 @@ class Endpoints:
                 entry = await self._store.get(endpoint_key(record))
             if entry is None:
                 continue
-            if entry.value == value:
-                return
             try:
+                # a new version also if it is the same: who decided from the one before that it may go will fail to
                 await self._store.cas(endpoint_key(record), value, entry.version)
                 return
             except VersionMismatch:
@@ -216,13 +220,6 @@ class Endpoints:
         if failed := [outcome for outcome in outcomes if outcome is not None]:
             raise failed[0]
         await self._addresses.renew_rest()
-        for entry in await patiently(lambda: self._store.list(ENDPOINTS)):
-            record = decode_endpoint(entry)
-            if record.host == self._hosts.me.name and record.id not in self.own:
-                log.info("endpoint %s (%s) of an earlier time is removed", record.id[:12], record.name)
-                with contextlib.suppress(VersionMismatch):  # it is back
-                    await patiently(lambda entry=entry: self._store.delete(entry.key, entry.version))  # type: ignore[misc]
-        await self._addresses.sweep()
 
     async def _bring_back(self, endpoint: EndpointRecord, limit: asyncio.Semaphore, away: asyncio.Event) -> None:
         """Once the store is known to be `away`, nothing more is begun."""
@@ -259,15 +256,13 @@ class Endpoints:
                     except NetdError as error:
                         self._unwritten.pop(endpoint.id, None)
                         await self._lose(endpoint, str(error))
-                else:
-                    await self._sweep_claims()
             self._wake.clear()
 
-    async def _sweep_claims(self) -> None:
-        try:
-            await self._addresses.sweep()
-        except Unavailable as error:
-            log.info("%s; what is left there is given back later", error)
+    def wants(self, key: str, owner: str) -> bool:
+        """Whether a record or claim in this host's name is for something that it has, or is about to have."""
+        if key.startswith(ENDPOINTS):
+            return key.rpartition("/")[2] in self.own
+        return self._addresses.wants(key, owner)
 
     # ---- all hosts' endpoints ---------------------------------------------------------------------------
 

@@ -37,6 +37,7 @@ class Happenings:
     moved: asyncio.Event = field(default_factory=asyncio.Event)  # another host has come or gone
     came: asyncio.Event = field(default_factory=asyncio.Event)
     went: asyncio.Event = field(default_factory=asyncio.Event)
+    doubtful: asyncio.Event = field(default_factory=asyncio.Event)  # the store may get what nobody here wants any more
 
 
 class Hosts:
@@ -136,6 +137,7 @@ class Hosts:
         log.info("registered in the cluster as %s (%s)", self.me.name, self.me.advertise)
         self._registered.set()
         self._happenings.registered.set()
+        self._happenings.doubtful.set()  # an earlier daemon of this host may have been killed in the middle of anything
         if old is not None:
             await _end(old)
 

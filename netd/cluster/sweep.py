@@ -1,6 +1,7 @@
-"""Removing what nobody is there for: endpoints and claims of hosts that are gone, halves left by a crash.
+"""Removing what nobody is there for: what hosts that are gone, interrupted calls and crashes have left.
 
-Every host does it, and none needs to: each deletion names the version that was judged.
+Every host does it for all, and best for itself, whose endpoints it knows: each deletion names the version that was
+judged.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -16,8 +17,8 @@ import msgspec
 from kvstore.contract import Entry, Store, VersionMismatch, now
 from netd.cluster import hosts, networks
 from netd.cluster.addresses import PREFIXES
-from netd.cluster.calls import patiently
-from netd.cluster.hosts import Hosts
+from netd.cluster.calls import LIMIT, patiently
+from netd.cluster.hosts import Happenings, Hosts
 from netd.cluster.networks import Networks
 from netd.core.errors import NetdError, Unavailable
 
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 
 PERIOD = 30.0  # seconds between looks at everything
 UNDECIDED = 60.0  # seconds a claim may be without its network: it may be being created
+SOON = 0.5  # seconds until the first look at what may be left of a call that failed
 INTERRUPTED = 10.0  # seconds after which a removal is taken to have been left unfinished
 
 NETWORK_CLAIMS = ("names/", "vni/", "subnets/")
@@ -50,14 +52,22 @@ class Sweeper:
     """Looks at everything from time to time, and soon after a host is gone."""
 
     def __init__(
-        self, store: Store, hosts: Hosts, networks: Networks, wake: asyncio.Event, *, undecided: float = UNDECIDED
+        self,
+        store: Store,
+        hosts: Hosts,
+        networks: Networks,
+        wants: Callable[[str, str], bool],
+        happenings: Happenings,
+        *,
+        undecided: float = UNDECIDED,
     ) -> None:
         self._store = store
         self._hosts = hosts
         self._networks = networks
+        self._wants = wants  # whether this host still wants what is there in its name: a key and its owner
         self._undecided = undecided
         self._suspects: dict[str, _Seen] = {}
-        self._wake = wake  # a host is gone
+        self._wake, self._doubtful = happenings.went, happenings.doubtful
 
     async def run(self) -> None:
         """Sweep, for ever; run it as a task."""
@@ -74,6 +84,19 @@ class Sweeper:
                     await self._wake.wait()
             except TimeoutError:
                 continue
+
+    async def settle_doubts(self) -> None:
+        """Remove soon what this host may have written in vain, for ever; run it as a task."""
+        while True:
+            await self._doubtful.wait()
+            self._doubtful.clear()
+            try:
+                for pause in (SOON, LIMIT, LIMIT):  # what was on its way when somebody gave up may arrive late
+                    await asyncio.sleep(pause)
+                    await self._hosts.member()  # else the name is another host's, perhaps
+                    await self._drop_unwanted([entry for prefix in OF_HOSTS for entry in await self._list(prefix)])
+            except Unavailable:
+                self._doubtful.set()
 
     async def sweep(self) -> None:
         """One look at everything. Raises `Unavailable`."""
@@ -94,8 +117,8 @@ class Sweeper:
                 await self._finish(entry.key.removeprefix(networks.PREFIX))
 
     async def _of_hosts(self) -> list[Entry]:
-        """Remove what belongs to hosts that are gone; the rest."""
-        entries = [entry for prefix in OF_HOSTS for entry in await self._list(prefix)]
+        """Remove what belongs to hosts that are gone, or to nobody on this one; the rest."""
+        entries = await self._drop_unwanted([entry for prefix in OF_HOSTS for entry in await self._list(prefix)])
         present = {entry.key.removeprefix(hosts.PREFIX) for entry in await self._list(hosts.PREFIX)}
         kept = []
         for entry in entries:
@@ -104,6 +127,17 @@ class Sweeper:
                 kept.append(entry)
             else:
                 await self._drop(entry, f"host {host} is gone")
+        return kept
+
+    async def _drop_unwanted(self, entries: list[Entry]) -> list[Entry]:
+        """Remove what is there in this host's name although nobody here has it; the rest."""
+        kept = []
+        for entry in entries:
+            found = _decode(entry)
+            if found.host != self._hosts.me.name or self._wants(entry.key, found.owner):
+                kept.append(entry)
+            else:
+                await self._drop(entry, "nobody on this host has it")
         return kept
 
     async def _drop(self, entry: Entry, why: str) -> None:

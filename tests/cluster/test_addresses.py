@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from kvstore.contract import Change, Entry, StoreUnavailable
 from netd.cluster.addresses import Addresses
 from netd.cluster.calls import LIMIT
+from netd.cluster.hosts import Happenings
 from netd.cluster.model import GlobalNetwork
+from netd.cluster.sweep import Sweeper
 from netd.core.errors import Unavailable
 from netd.core.tasks import Tasks
 from netd.model.networks import IPAM, IPAMConfig, Network
@@ -64,34 +66,58 @@ async def _member() -> str:
     return "1"
 
 
-def addresses(store: FakeStore) -> Addresses:
-    hosts: Any = SimpleNamespace(member=_member, me=SimpleNamespace(name="one"))
-    return Addresses(store, hosts)  # type: ignore[arg-type]
+class Host:
+    """What a host's claims go through: `addresses`, and the sweeper, which gives back what nobody has."""
+
+    def __init__(self, store: FakeStore) -> None:
+        hosts: Any = SimpleNamespace(member=_member, me=SimpleNamespace(name="one"))
+        happenings = Happenings()
+        self.addresses = Addresses(store, hosts, happenings.doubtful)  # type: ignore[arg-type]
+        sweeper = Sweeper(store, hosts, cast(Any, None), self.addresses.wants, happenings)  # type: ignore[arg-type]
+        self._tasks = Tasks()
+        self._tasks.keep_running(sweeper.settle_doubts, "giving back what was claimed in vain")
 
 
 def test_a_claim_whose_answer_was_lost_is_given_back_when_the_store_answers_again() -> None:
     with Loop() as loop:
         store = Forgetful(Calls())
-        space, tasks = addresses(store), Tasks()
-        tasks.keep_running(space.settle_doubts, "giving back what was claimed in vain")
+        host = Host(store)
         store.away = True
         with pytest.raises(Unavailable):
-            loop.run(space.allocate(SHOP, "endpoint"))
+            loop.run(host.addresses.allocate(SHOP, "endpoint"))
         assert len(store.under("ipam")) == 1
         store.away = False
         loop.settle(4 * LIMIT)
         assert store.under("ipam") == {}
 
 
+def test_a_claim_that_somebody_gave_up_waiting_for_is_given_back_also_if_it_arrives_late() -> None:
+    with Loop() as loop:
+        store = Forgetful(Calls())
+        host = Host(store)
+        store.away = True
+        waiting = loop.create_task(host.addresses.allocate(SHOP, "endpoint"))
+        loop.settle()
+        waiting.cancel()
+        loop.settle()
+        (late,) = store.entries.values()
+        store.away = False
+        for _ in range(2):
+            loop.settle(LIMIT)
+            assert store.under("ipam") == {}
+            store.entries[late.key] = late
+        loop.settle(LIMIT)
+        assert store.under("ipam") == {}
+
+
 def test_what_somebody_has_is_left_alone() -> None:
     with Loop() as loop:
         store = Forgetful(Calls())
-        space, tasks = addresses(store), Tasks()
-        tasks.keep_running(space.settle_doubts, "giving back what was claimed in vain")
-        had = loop.run(space.allocate(SHOP, "endpoint"))
+        host = Host(store)
+        had = loop.run(host.addresses.allocate(SHOP, "endpoint"))
         store.away = True
         with pytest.raises(Unavailable):
-            loop.run(space.allocate(SHOP, "another"))
+            loop.run(host.addresses.allocate(SHOP, "another"))
         store.away = False
         loop.settle(4 * LIMIT)
         assert [key.rpartition("/")[2] for key in store.under("ipam")] == [str(had.ip)]

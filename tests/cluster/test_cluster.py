@@ -8,8 +8,14 @@ from pathlib import Path
 import pytest
 
 from netd.cluster.cluster import Timing
-from netd.core.errors import Conflict, Forbidden, InvalidParameter, NotFound
-from tests.cluster.conftest import Backend, hosts, until
+from netd.core.errors import Conflict, Forbidden, InvalidParameter, NotFound, Unavailable
+from tests.cluster.conftest import Backend, Host, hosts, until
+
+
+async def stored(host: Host) -> dict[str, bytes]:
+    """All that hosts have written about their endpoints."""
+    prefixes = ("ep/", "epname/", "ipam/")
+    return {e.key: e.value for prefix in prefixes for e in await host.cluster.store.list(prefix)}
 
 
 def test_a_network_made_on_one_host_is_known_to_all_and_goes_from_all(opener: Backend, tmp_path: Path) -> None:
@@ -195,6 +201,56 @@ def test_a_daemon_that_restarts_within_its_lease_is_never_missed(opener: Backend
             await asyncio.sleep(1.5)
             assert b.heard.log == before
             assert not a.heard.lost
+
+    asyncio.run(main())
+
+
+def test_what_a_killed_daemon_had_sent_is_taken_back_when_it_arrives_after_its_successor_is_a_member(
+    opener: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel sends for a process that is dead, and tries again when the store is back."""
+    monkeypatch.setattr("netd.cluster.sweep.LIMIT", 0.5)
+
+    async def main() -> None:
+        async with hosts(opener.url, tmp_path, "a", Timing(10.0, 1.0)) as (a,):
+            shop = await a.network("shop")
+            web, late = await a.run("web", shop), await a.run("late", shop)
+            before = await stored(a)
+            await a.stop(late)
+            wanted = await stored(a)
+            left = {key: before[key] for key in before.keys() - wanted.keys()}
+            assert {key.partition("/")[0] for key in left} == {"ep", "epname", "ipam"}
+            await a.crash()
+            await a.start(own=[web])
+            await until(lambda: bool(a.cluster.hosts.incarnation))
+            for key, value in left.items():
+                await a.cluster.store.create(key, value)
+            async with asyncio.timeout(10):
+                while (await stored(a)).keys() != wanted.keys():  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
+
+    asyncio.run(main())
+
+
+def test_a_second_host_of_one_name_takes_nothing_from_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("netd.cluster.sweep.LIMIT", 0.5)
+    monkeypatch.setattr("netd.cluster.hosts.PATIENCE", 0.5)
+
+    async def main() -> None:
+        async with hosts(str(tmp_path / "shared.db"), tmp_path, "ab", Timing(10.0, 1.0), started=False) as (a, b):
+            b.name = a.name
+            await a.start()
+            shop = await a.network("shop")
+            await a.run("web", shop)
+            await b.start()
+            await until(lambda: shop.id in b.heard.networks)
+            before = await stored(a)
+            with pytest.raises(Unavailable, match="is named a-host too"):
+                await b.run("db", shop)
+            await asyncio.sleep(2)
+            assert await stored(a) == before
 
     asyncio.run(main())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -51,7 +52,7 @@ class Place:
         self.store = FakeStore(self.calls)
         self.heard = Heard()
         hosts = cast(Any, Hosts())
-        addresses = Addresses(cast(Any, self.store), hosts)
+        addresses = Addresses(cast(Any, self.store), hosts, asyncio.Event())
         cache = Cache(cast(Any, FakeStore(Calls())), "networks", GlobalNetwork)
         remote = cast(Any, SimpleNamespace(drop=lambda network_id: None))
         self.networks = Networks(
