@@ -143,6 +143,9 @@ class Channel(asyncio.DatagramProtocol):
         self.is_open = False
         await self._telling.close()
         self._udp.close()
+        for listener in self._tcp.sockets:
+            asyncio.get_running_loop().remove_reader(listener.fileno())
+        await asyncio.sleep(0)  # a connection that is just being accepted when its server closes stays open unheard
         self._tcp.close()
         for writer in self._serving:
             writer.transport.abort()
@@ -306,7 +309,7 @@ class Channel(asyncio.DatagramProtocol):
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._serving.add(writer)
         try:
-            if not self._known(writer.get_extra_info("peername")):
+            if not (self.is_open and self._known(writer.get_extra_info("peername"))):
                 return
             async with asyncio.timeout(ANSWER * 5):
                 while line := await reader.readline():

@@ -81,8 +81,6 @@ class Host:
 
     async def crash(self) -> None:
         """As far as the others can tell: nothing is renewed or said any more."""
-        # asyncio loses a connection that it is just accepting when its server closes (`Server._attach`)
-        await asyncio.sleep(0.05)
         await self.cluster.close()
         await self._local.close()
 

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from netd.cluster.channel import Channel
 from netd.cluster.channel import Path as Way
+from netd.cluster.model import HostRecord
+from netd.config.cluster import CONTROL_PORT
 
 pytestmark = pytest.mark.root
 
 HOST = Path(__file__).with_name("channel_host.py")
+ONE, TWO = ("one", "127.0.0.120"), ("two", "127.0.0.121")
 
 
 class Talker:
@@ -121,3 +128,23 @@ def test_a_host_that_is_down_is_said_to_be() -> None:
         "host b (192.0.2.2) does not answer on port 7946: it is down, or the port is blocked"
     )
     assert "clock of host b (192.0.2.2) is 7 s behind" in Way("b", True, True, True, True, skew=-7).problem("192.0.2.2")
+
+
+@pytest.mark.parametrize("steps", range(8))
+def test_a_channel_that_closes_while_somebody_connects_leaves_no_connection_open(steps: int) -> None:
+    me, other = (HostRecord(name=n, id=n, advertise=a, version="", started=0.0) for n, a in (ONE, TWO))
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        channel = Channel(me, lambda: {"one": me, "two": other}, cast(Any, None))
+        await channel.open(probes=False)
+        with socket.create_connection((me.advertise, CONTROL_PORT), source_address=(other.advertise, 0)) as caller:
+            caller.setblocking(False)
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            await channel.close()
+            with contextlib.suppress(ConnectionResetError):
+                async with asyncio.timeout(5):
+                    assert await loop.sock_recv(caller, 1) == b""
+
+    asyncio.run(main())
