@@ -29,7 +29,7 @@ from tests.fakes.world import World
 from tests.interleavings.scene import network
 
 NETWORKS = ("blue", "red", "far")  # the last one is of the cluster
-NAMES = ("a", "b")
+NAMES = ("x", "y")  # not hexadecimal: no id of a container begins so
 POLICIES = ("no", "always", "unless-stopped", "on-failure")
 PARTS = (
     *("Store.cas", "Store.delete", "Store.create"),
