@@ -68,6 +68,7 @@ def names(world: World, choose: random.Random) -> str:
     with MESH:
         took = world.agrees(20)
         _nobody_across(world)
+        world.forget_neighbours()
     for name in ("red-1", "blue-2"):
         network, _, host = name.partition("-")
         other = f"{network}-3"

@@ -127,6 +127,11 @@ class World:
             self._eyes[place.pid] = Eye(place.pid)
         return self._eyes[place.pid]
 
+    def forget_neighbours(self) -> None:
+        """Empty the containers' tables of neighbours: those of all namespaces share the machine's room for them."""
+        for pid in {place.pid for place in self.places()}:
+            run("nsenter", f"--net=/proc/{pid}/ns/net", "ip", "neigh", "flush", "all")
+
     def drop_eyes(self, kept: Collection[int] = ()) -> None:
         """Let go of the namespaces of all processes but these."""
         for pid in self._eyes.keys() - set(kept):
