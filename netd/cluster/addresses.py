@@ -18,12 +18,12 @@ from itertools import chain
 import msgspec
 
 from kvstore.contract import Store
-from netd.cluster.calls import in_time, is_uncertain
+from netd.cluster.calls import doubting, in_time
 from netd.cluster.claims import Claim, Claims
 from netd.cluster.hosts import Hosts
 from netd.cluster.model import GlobalNetwork
 from netd.cluster.spaces import ClusterAddressSpace
-from netd.core.errors import Forbidden, InvalidParameter, NetdError, Unavailable
+from netd.core.errors import Forbidden, InvalidParameter, NetdError
 from netd.core.tasks import Tasks
 from netd.model.networks import IPAMConfig
 
@@ -75,13 +75,8 @@ class Addresses:
         What `owner` has already is given again. Raises `InvalidParameter` (outside every subnet), `Forbidden`
         (taken), `NetdError` (nothing left) or `Unavailable`.
         """
-        try:
-            async with in_time():
-                return await self._allocate(network, owner, version, wanted)
-        except BaseException as error:
-            if is_uncertain(error):
-                self._doubtful.set()
-            raise
+        async with doubting(self._doubtful), in_time():
+            return await self._allocate(network, owner, version, wanted)
 
     async def _allocate(self, network: GlobalNetwork, owner: str, version: int, wanted: Address | None) -> Interface:
         incarnation = await self._hosts.member()
@@ -130,13 +125,10 @@ class Addresses:
 
     async def give_back(self, keys: Iterable[Key], owner: str) -> None:
         """Tell the store what `owner` has been made to `disown`. Raises `Unavailable`, for information."""
-        try:
+        async with doubting(self._doubtful):
             for key in keys:
                 claims, claimed = self._claims(key)
                 await claims.release(claimed, owner)
-        except Unavailable:
-            self._doubtful.set()
-            raise
 
     def disown(self, network_id: str, owner: str, *, name: str | None = None) -> list[Key]:
         """Have nothing of `owner` any more, or no name but `name`; without telling the store."""

@@ -48,9 +48,14 @@ async def in_time() -> AsyncIterator[None]:
         raise unavailable(error) from error
 
 
-def is_uncertain(error: BaseException) -> bool:
-    """Whether what the store was asked for may have been done all the same, or be done a little later."""
-    return isinstance(error, Unavailable | asyncio.CancelledError)
+@asynccontextmanager
+async def doubting(doubtful: asyncio.Event) -> AsyncIterator[None]:
+    """Set `doubtful` if the store may do, or have done, what was asked for inside although it failed or was cut off."""
+    try:
+        yield
+    except (Unavailable, asyncio.CancelledError):
+        doubtful.set()
+        raise
 
 
 def unavailable(error: BaseException | str) -> Unavailable:

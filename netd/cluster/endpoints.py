@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from kvstore.contract import KeyExists, Store, VersionMismatch
 from netd.cluster.addresses import Addresses
-from netd.cluster.calls import in_time, is_uncertain, patiently, unavailable
+from netd.cluster.calls import doubting, in_time, patiently, unavailable
 from netd.cluster.hosts import Hosts
 from netd.cluster.model import ENDPOINTS, EndpointRecord, Listener, decode_endpoint, endpoint_key
 from netd.cluster.networks import Networks
@@ -80,13 +80,11 @@ class Endpoints:
         before = self.own.get(endpoint.id)
         endpoint = self._completed(endpoint)
         try:
-            async with in_time():
+            async with doubting(self._doubtful), in_time():
                 await self._claim_name(endpoint)
                 self.own[endpoint.id] = endpoint
                 await self._settle(endpoint)
         except BaseException as error:
-            if is_uncertain(error):
-                self._doubtful.set()
             away = error if isinstance(error, Unavailable) else None
             if before is None:
                 await self._withdraw(endpoint, away)
@@ -136,7 +134,7 @@ class Endpoints:
         try:
             if away is not None:
                 raise away
-            async with in_time():
+            async with doubting(self._doubtful), in_time():
                 await self._settle(endpoint)
                 await self._addresses.give_back(claimed, endpoint.id)
         except Unavailable as error:
@@ -151,7 +149,6 @@ class Endpoints:
         self._unwritten[endpoint.id] = endpoint
         self._away = True
         self._wake.set()
-        self._doubtful.set()
 
     async def _claim_name(self, endpoint: EndpointRecord) -> None:
         if endpoint.anonymous or not endpoint.name:
@@ -256,6 +253,8 @@ class Endpoints:
                     except NetdError as error:
                         self._unwritten.pop(endpoint.id, None)
                         await self._lose(endpoint, str(error))
+                else:
+                    self._doubtful.set()  # a name or an address may be claimed for what was not to be
             self._wake.clear()
 
     def wants(self, key: str, owner: str) -> bool:

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 PERIOD = 30.0  # seconds between looks at everything
 UNDECIDED = 60.0  # seconds a claim may be without its network: it may be being created
 SOON = 0.5  # seconds until the first look at what may be left of a call that failed
+LATE = 2  # more looks at it, each after the time that a call has
 INTERRUPTED = 10.0  # seconds after which a removal is taken to have been left unfinished
 
 NETWORK_CLAIMS = ("names/", "vni/", "subnets/")
@@ -87,14 +88,20 @@ class Sweeper:
 
     async def settle_doubts(self) -> None:
         """Remove soon what this host may have written in vain, for ever; run it as a task."""
+        looks = 0  # still to come: what was on its way when somebody gave up may arrive late
         while True:
-            await self._doubtful.wait()
-            self._doubtful.clear()
             try:
-                for pause in (SOON, LIMIT, LIMIT):  # what was on its way when somebody gave up may arrive late
-                    await asyncio.sleep(pause)
-                    await self._hosts.member()  # else the name is another host's, perhaps
-                    await self._drop_unwanted([entry for prefix in OF_HOSTS for entry in await self._list(prefix)])
+                async with asyncio.timeout(LIMIT if looks else None):
+                    await self._doubtful.wait()
+            except TimeoutError:
+                looks -= 1
+            else:
+                self._doubtful.clear()
+                looks = LATE
+                await asyncio.sleep(SOON)
+            try:
+                await self._hosts.member()  # else the name is another host's, perhaps
+                await self._of_hosts_but_unwanted()
             except Unavailable:
                 self._doubtful.set()
 
@@ -118,7 +125,7 @@ class Sweeper:
 
     async def _of_hosts(self) -> list[Entry]:
         """Remove what belongs to hosts that are gone, or to nobody on this one; the rest."""
-        entries = await self._drop_unwanted([entry for prefix in OF_HOSTS for entry in await self._list(prefix)])
+        entries = await self._of_hosts_but_unwanted()
         present = {entry.key.removeprefix(hosts.PREFIX) for entry in await self._list(hosts.PREFIX)}
         kept = []
         for entry in entries:
@@ -129,10 +136,10 @@ class Sweeper:
                 await self._drop(entry, f"host {host} is gone")
         return kept
 
-    async def _drop_unwanted(self, entries: list[Entry]) -> list[Entry]:
+    async def _of_hosts_but_unwanted(self) -> list[Entry]:
         """Remove what is there in this host's name although nobody here has it; the rest."""
         kept = []
-        for entry in entries:
+        for entry in [entry for prefix in OF_HOSTS for entry in await self._list(prefix)]:
             found = _decode(entry)
             if found.host != self._hosts.me.name or self._wants(entry.key, found.owner):
                 kept.append(entry)

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from netd.cluster.cluster import Timing
 from netd.core.errors import Conflict, Forbidden, InvalidParameter, NotFound, Unavailable
@@ -227,6 +228,31 @@ def test_what_a_killed_daemon_had_sent_is_taken_back_when_it_arrives_after_its_s
                 await a.cluster.store.create(key, value)
             async with asyncio.timeout(10):
                 while (await stored(a)).keys() != wanted.keys():  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
+
+    asyncio.run(main())
+
+
+def test_a_rename_that_is_refused_half_way_leaves_no_claim_to_the_new_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(network_id: str) -> None:
+        raise Conflict("the network is being removed")
+
+    monkeypatch.setattr("netd.cluster.sweep.LIMIT", 0.2)
+
+    async def main() -> None:
+        async with hosts(str(tmp_path / "shared.db"), tmp_path, "a", Timing(10.0, 1.0)) as (a,):
+            web = await a.run("web", await a.network("shop"))
+            wanted = (await stored(a)).keys()
+            await asyncio.sleep(2)  # the looks that follow upon becoming a member are over
+            with monkeypatch.context() as broken:
+                broken.setattr(a.cluster.networks, "check_joinable", refuse)
+                with pytest.raises(Conflict):
+                    await a.cluster.endpoints.put(replace(web, name="shop-window"))
+            assert (await stored(a)).keys() > wanted
+            async with asyncio.timeout(10):
+                while (await stored(a)).keys() != wanted:  # noqa: ASYNC110
                     await asyncio.sleep(0.1)
 
     asyncio.run(main())
